@@ -1,0 +1,209 @@
+"""The command line: `run` an agent, `simulate` many, `simctl` to order the simulated ones about."""
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import uvloop
+
+from agent import __version__
+from agent.backends.host import HostBackend
+from agent.churn import MAX_PER_MINUTE
+from agent.control import ControlError, ControlServer, request
+from agent.fleet_file import MAX_SITES, FleetFileError, read_fleet
+from agent.process import die_with_parent, log_to_stdout, raise_file_limit, signal_to_end
+from agent.protocol import KINDS
+from agent.server import ROUTE, AgentServer, ListenError, bind_block, bind_loopback
+from agent.simulator import SimulatedFleet
+from agent.virtual_site import MODES
+
+HOST_CONNECTIONS: Final = 64
+_SPARE_FILES: Final = 64
+_DIE_VARIABLE: Final = "ARCHIPELAGO_DIE_WITH_PARENT"
+
+log = logging.getLogger("agent")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 it could not, 2 the command line is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (ControlError, FleetFileError, ListenError) as error:
+        print(f"archipelago-agent: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    host, port = options.listen
+    return _serve(options, _run_host(options.site, host, port))
+
+
+async def _run_host(site: UUID, host: str, port: int) -> None:
+    end = signal_to_end()
+    server = AgentServer({host: HostBackend(site)}, max_connections=HOST_CONNECTIONS)
+    await server.listen([bind_loopback(host, port)])
+    log.info("agent %s answers for site %s at http://%s:%d%s", __version__, site, host, port, ROUTE)
+    log.info("ending on %s", await end)
+    await server.close()
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    return _serve(options, _run_simulator(options.fleet, options.port, options.control))
+
+
+async def _run_simulator(path: Path, port: int, control_path: Path | None) -> None:
+    end = signal_to_end()
+    specs = read_fleet(path)
+    limit = raise_file_limit()
+    if limit < len(specs) + _SPARE_FILES:
+        log.warning("the limit of %d open files is too low for a kept-alive connection to each site", limit)
+    fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES)
+    control = ControlServer(fleet, control_path) if control_path is not None else None
+    await fleet.server.listen(bind_block(list(fleet.server.backends), port))
+    try:
+        if control is not None:
+            await control.listen()
+        await _play(fleet, port, end)
+    finally:
+        if control is not None:
+            await control.close()
+        await fleet.close()
+
+
+async def _play(fleet: SimulatedFleet, port: int, end: Awaitable[str]) -> None:
+    gc.collect()
+    gc.freeze()  # the sites live as long as the process: the collector need not walk them again
+    log.info("%d simulated sites answer on port %d", len(fleet.sites), port)
+    log.info("ending on %s", await end)
+
+
+def _serve(options: argparse.Namespace, work: Any) -> int:
+    if options.die_with_parent:
+        die_with_parent()
+    log_to_stdout()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+    return 0
+
+
+def _order(options: argparse.Namespace) -> int:
+    order: dict[str, Any] = {"cmd": options.order}
+    if "sites" in options:
+        order["sites"] = "all" if options.sites == ["all"] else options.sites
+    for name in ("mode", "for_s", "kind", "name", "version", "per_minute"):
+        if getattr(options, name, None) is not None:
+            order[name] = getattr(options, name)
+    answer = request(options.control, order)
+    del answer["ok"]
+    if options.json:
+        print(json.dumps(answer))
+        return 0
+    for name, value in answer.items():
+        shown = ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, dict) else value
+        print(f"{name.replace('_', ' ')}: {shown if shown != '' else 'none'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="archipelago-agent", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_simulate(commands)
+    _add_simctl(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser("run", help="answer for this machine", description="Answer polls for this machine.")
+    run.add_argument(
+        "--listen",
+        required=True,
+        type=_endpoint,
+        metavar="ADDRESS:PORT",
+        help="a loopback address, such as 127.64.0.1:9100 (in this first form there is no other)",
+    )
+    run.add_argument("--site", required=True, type=_uuid, metavar="UUID", help="the site this machine is")
+    _add_lifetime(run)
+    run.set_defaults(command=_run)
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="play many sites",
+        description=f"Play up to {MAX_SITES} sites, each at an address of its own in 127.64.0.0/10, on one port.",
+    )
+    simulate.add_argument("--fleet", required=True, type=Path, metavar="FILE", help="JSON file with the sites")
+    simulate.add_argument("--port", required=True, type=_port, help="TCP port of all sites")
+    simulate.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket to make for simctl")
+    _add_lifetime(simulate)
+    simulate.set_defaults(command=_simulate)
+
+
+def _add_lifetime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--die-with-parent",
+        action="store_true",
+        default=os.environ.get(_DIE_VARIABLE, "") not in {"", "0"},
+        help=f"end when the parent process ends (also: {_DIE_VARIABLE}=1)",
+    )
+
+
+def _add_simctl(commands: Any) -> None:
+    simctl = commands.add_parser(
+        "simctl", help="order simulated sites about", description="Order the sites of a running simulator about."
+    )
+    simctl.add_argument("--control", required=True, type=Path, metavar="SOCKET", help="its control socket")
+    simctl.add_argument("--json", action="store_true", help="print the answer as JSON")
+    simctl.set_defaults(command=_order)
+    orders = simctl.add_subparsers(dest="order", metavar="ORDER", required=True)
+    fail = orders.add_parser("fail", help="let sites fail")
+    fail.add_argument("mode", choices=MODES, metavar="MODE", help=", ".join(MODES))
+    fail.add_argument("--for", dest="for_s", type=float, metavar="SECONDS", help="heal them after that time")
+    heal = orders.add_parser("heal", help="let sites be well again")
+    upgrade = orders.add_parser("upgrade", help="give a component another version")
+    upgrade.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    upgrade.add_argument("name", help="such as linux, or pos")
+    upgrade.add_argument("version")
+    for order in (fail, heal, upgrade):
+        order.add_argument("sites", nargs="+", metavar="SITE", help="uuid or address of a site, or: all")
+    churn = orders.add_parser("churn", help="let sites come and go on their own")
+    churn.add_argument(
+        "per_minute",
+        type=float,
+        metavar="SHARE",
+        help=f"share of the sites that changes its verdict each minute, 0 to {MAX_PER_MINUTE:g}; 0.01 is 1 %%",
+    )
+    orders.add_parser("status", help="print counts")
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a UUID") from None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT")
+    return host, _port(port)

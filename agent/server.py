@@ -1,0 +1,289 @@
+"""The HTTP/1.1 server an agent listens with: one route, kept-alive connections, loopback addresses only.
+
+The transport is behind this one seam: backends make report bodies and know nothing of connections.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, cast
+from urllib.parse import parse_qs, urlsplit
+
+import httptools
+
+from agent.backends.base import Backend
+
+MAX_REQUEST_BYTES: Final = 16_384
+MAX_TARGET_BYTES: Final = 2_048
+REQUEST_TIMEOUT_S: Final = 10.0
+IDLE_TIMEOUT_S: Final = 900.0
+BACKLOG: Final = 16_384
+ROUTE: Final = "/v1/report"
+_SWEEP_S: Final = 5.0
+_LOOPBACK: Final = ipaddress.ip_network("127.0.0.0/8")
+_STATUS: Final = {
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+}
+
+log = logging.getLogger("agent")
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message says why in one line."""
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the text is an IPv4 address of this machine's loopback block."""
+    try:
+        return ipaddress.IPv4Address(address) in _LOOPBACK
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=1_024)
+def parse_target(target: bytes) -> tuple[str, str | None]:
+    """Path and `components` digest of a request target. Raises ValueError when it is no URL."""
+    parts = urlsplit(target.decode("ascii"))
+    digests = parse_qs(parts.query, max_num_fields=8).get("components")
+    return parts.path, digests[0] if digests else None
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a poller. The site is the one whose address was dialled."""
+
+    __slots__ = ("_parser", "_pending_bytes", "_target", "backend", "server", "tick", "transport", "waiting")
+
+    def __init__(self, server: "AgentServer") -> None:
+        """`waiting` is true while the peer owes us the rest of a request, or the reading of an answer."""
+        self.server = server
+        self.tick = server.tick
+        self.waiting = True
+        self.transport: asyncio.Transport | None = None
+        self.backend: Backend | None = None
+        self._target = b""
+        self._pending_bytes = 0
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it: no such site, not from this machine, or one too many."""
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance, but by shape
+        self.transport = transport
+        local, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        self.backend = self.server.backends.get(local[0]) if local else None
+        full = len(self.server.connections) >= self.server.max_connections
+        if self.backend is None or full or not (peer and peer[0].startswith("127.")):
+            transport.abort()
+            return
+        self.server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, and break the cycle with its parser, so that no collector is needed."""
+        self.server.connections.discard(self)
+        self.transport = self._parser = None
+
+    def pause_writing(self) -> None:
+        """The peer does not read: take no more requests until it does."""
+        self.waiting = True
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self.waiting = False
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; each complete request is answered from within."""
+        self.tick = self.server.tick
+        self._pending_bytes += len(data)
+        if self._pending_bytes > MAX_REQUEST_BYTES:
+            self.refuse(431, "request_too_large", "a request is at most 16 kB")
+            return
+        try:
+            if self._parser is not None:
+                self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.refuse(400, "bad_request", "not an HTTP/1.1 request")
+
+    def on_message_begin(self) -> None:
+        """Parser: a request begins."""
+        self.waiting = True
+        self._target = b""
+
+    def on_url(self, target: bytes) -> None:
+        """Parser: a piece of the request target."""
+        self._target += target
+
+    def on_message_complete(self) -> None:
+        """Parser: a request is complete."""
+        self._pending_bytes = 0
+        self.waiting = False
+        if self.transport is None or self._parser is None or self.transport.is_closing():
+            return
+        if self._parser.get_method() != b"GET":
+            self.refuse(405, "method_not_allowed", "only GET is served")
+            return
+        try:
+            path, digest = parse_target(self._target) if len(self._target) <= MAX_TARGET_BYTES else ("", None)
+        except ValueError:
+            self.refuse(400, "bad_request", "not a request target")
+            return
+        if path != ROUTE:
+            self.refuse(404, "not_found", "no such path")
+            return
+        self.answer(digest)
+
+    def answer(self, digest: str | None) -> None:
+        """Answer one poll with a report."""
+        assert self.backend is not None
+        assert self._parser is not None
+        try:
+            body = self.backend.report(digest)
+        except Exception:  # the top of a request: a host that cannot be read must not stop the agent
+            log.exception("the report of site %s could not be made", self.backend.site)
+            self.refuse(500, "report_failed", "the report could not be made")
+            return
+        self.server.reports += 1
+        self.send(200, body, keep_alive=self._parser.should_keep_alive())
+
+    def send(self, status: int, body: bytes, *, keep_alive: bool, extra: bytes = b"") -> None:
+        """Write one JSON response; `extra` are further header lines."""
+        assert self.transport is not None
+        reason = _STATUS.get(status, b"OK")
+        close = b"" if keep_alive else b"Connection: close\r\n"
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n%b"
+            % (status, reason, len(body), close, extra, body)
+        )
+        if not keep_alive:
+            self.transport.close()
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        """Answer with an error and close."""
+        body = b'{"error":{"code":"%b","message":"%b","details":{}}}' % (code.encode(), message.encode())
+        self.send(status, body, keep_alive=False, extra=b"Allow: GET\r\n" if status == 405 else b"")
+
+
+class AgentServer:
+    """Listens for one site or many: which one is asked is told by the local address of the connection."""
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        *,
+        max_connections: int,
+        connection: type[Connection] = Connection,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> None:
+        """`backends` maps the IPv4 address that is dialled to its site."""
+        self.backends = backends
+        self.max_connections = max_connections
+        self.connections: set[Connection] = set()
+        self.reports = 0
+        self.tick = 0
+        self._connection = connection
+        self._sweep_s = min(_SWEEP_S, request_timeout_s / 2)
+        self._idle_ticks = idle_timeout_s / self._sweep_s
+        self._request_ticks = request_timeout_s / self._sweep_s
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Serve on listening sockets, which the server then owns, until `close`."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            server = await loop.create_server(lambda: self._connection(self), sock=sock, backlog=BACKLOG)
+            self._servers.append(server)
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Stop listening and cut all connections."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        for server in self._servers:
+            await server.wait_closed()
+
+    async def _sweep(self) -> None:
+        """Close what is idle or slow. One coarse clock for all is cheaper than a timer a connection."""
+        while True:
+            await asyncio.sleep(self._sweep_s)
+            self.tick += 1
+            for connection in list(self.connections):
+                age = self.tick - connection.tick
+                limit = self._request_ticks if connection.waiting else self._idle_ticks
+                if age > limit and connection.transport is not None:
+                    connection.transport.abort()
+
+
+def bind_loopback(host: str, port: int) -> socket.socket:
+    """A socket that listens on one loopback address. Raises ListenError for any other address, or one that is taken."""
+    if not is_loopback(host):
+        raise ListenError(f"{host} is not in 127.0.0.0/8: agents listen on loopback only until they speak TLS")
+    sock = _new_socket()
+    try:
+        sock.bind((host, port))
+        sock.listen(BACKLOG)  # here, for it too may find the address taken
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {host}:{port}: {_why(error)}") from None
+    return sock
+
+
+def bind_block(addresses: list[str], port: int) -> list[socket.socket]:
+    """Sockets that receive what is sent to any of these loopback addresses at `port`.
+
+    One socket tied to the loopback device serves them all; where that is not permitted, each address gets
+    its own, and nothing is ever bound to the wildcard address of a real device. Raises ListenError.
+    """
+    sock = _new_socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
+    except OSError:
+        sock.close()
+        return _bind_each(addresses, port)
+    try:
+        sock.bind(("0.0.0.0", port))  # noqa: S104  # bound to the device `lo` just above
+        sock.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise ListenError(f"cannot listen on port {port} of the loopback device: {_why(error)}") from None
+    return [sock]
+
+
+def _bind_each(addresses: list[str], port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            sockets.append(bind_loopback(address, port))
+    except ListenError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _new_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock
+
+
+def _why(error: Exception) -> str:
+    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,0 +1,62 @@
+"""A simulated site together with how it is told to fail."""
+
+from collections.abc import Callable
+from typing import Final, Literal, get_args
+
+from agent.backends.simulated import SimulatedBackend
+from agent.fleet_file import SiteSpec
+
+Mode = Literal[
+    "down",
+    "degraded",
+    "dark",
+    "hang",
+    "loris",
+    "garbage",
+    "big",
+    "bomb",
+    "liar",
+    "headers",
+    "wrong_site",
+    "wrong_protocol",
+    "future_clock",
+]
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+
+
+class VirtualSite(SimulatedBackend):
+    """`mode` is the failure the operator ordered, None when there is none; `churned` is one that churn made."""
+
+    __slots__ = ("address", "churned", "mode", "turn")
+
+    def __init__(self, spec: SiteSpec, now_s: Callable[[], float]) -> None:
+        super().__init__(
+            spec.site,
+            seed=spec.seed,
+            profile=spec.profile,
+            time_zone=spec.time_zone,
+            workloads=spec.workloads,
+            now_s=now_s,
+        )
+        self.address = spec.address
+        self.mode: Mode | None = None
+        self.churned = False
+        self.turn = 0
+
+    @property
+    def on_the_wire(self) -> bool:
+        """Whether the failure is in how the site answers, rather than in the verdict it gives."""
+        return self.mode is not None and self.mode not in {"down", "degraded"}
+
+    def set_mode(self, mode: Mode | None) -> None:
+        """Fail so from now on, or with None be well again."""
+        self.mode, self.churned, self.turn = mode, False, 0
+        if mode == "down" or mode == "degraded":
+            self.set_state(mode)
+        else:
+            self.set_state("up")
+
+    def next_turn(self) -> int:
+        """0, 1, 2, ... since the mode was set: modes with several variants go through them in order."""
+        self.turn += 1
+        return self.turn - 1

@@ -1,0 +1,106 @@
+"""The API root: authentication, the one error shape, OpenAPI."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.security import APIKeyCookie, HttpBearer
+
+from fleet.error_pages import database_away, error_json
+from fleet.kit.errors import DomainError
+from fleet.people.models import User
+from sites.api import router as sites_router
+
+logger = logging.getLogger(__name__)
+
+
+class TokenAuth(HttpBearer):
+    """`Authorization: Bearer`; ApiTokenMiddleware has already looked the token up."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> Any:
+        """The token's user, or None."""
+        return request.user if getattr(request, "api_token", None) else None
+
+
+class SessionAuth(APIKeyCookie):
+    """A browser's session; deriving from APIKeyCookie keeps CSRF protection on for it."""
+
+    param_name = "__Host-session"
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """The signed-in user, or None: without one there is nothing to forge, and 401 comes before CSRF's 403."""
+        return super().__call__(request) if isinstance(request.user, User) else None
+
+    def authenticate(self, request: HttpRequest, key: str | None) -> Any:
+        """The signed-in user."""
+        return request.user
+
+
+def _signed_in_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The description of the API is for whoever may call it."""
+
+    def guarded(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        return view(request, **kwargs) if isinstance(request.user, User) else _unauthenticated(request, None)
+
+    return guarded
+
+
+api = NinjaAPI(
+    title="Archipelago",
+    version="1",
+    description="Fleet, sites, their samples and states. Every list answers `{items, next}`; every error `{error}`.",
+    auth=[TokenAuth(), SessionAuth()],
+    docs_url=None,
+    openapi_url="/openapi.json",
+    docs_decorator=_signed_in_only,
+    urls_namespace="api",
+)
+api.add_router("", sites_router, tags=["sites"])
+
+
+@api.exception_handler(DomainError)
+def _domain_error(request: HttpRequest, error: DomainError) -> HttpResponse:
+    request.rollback = True  # type: ignore[attr-defined]
+    return error_json(error.code, error.message, error.status, error.details)
+
+
+@api.exception_handler(AuthenticationError)
+def _unauthenticated(request: HttpRequest, error: AuthenticationError | None) -> HttpResponse:
+    return error_json("unauthenticated", "Send `Authorization: Bearer` with a live token, or sign in.", 401)
+
+
+@api.exception_handler(ValidationError)
+def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    details: dict[str, object] = {
+        ".".join(str(part) for part in row["loc"] if part not in {"body", "query", "path"}): row["msg"]
+        for row in error.errors
+    }
+    return error_json("invalid", "Some values cannot be taken.", 422, details)
+
+
+@api.exception_handler(HttpError)
+def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return error_json("bad_request" if error.status_code == 400 else "error", error.message, error.status_code)
+
+
+@api.exception_handler(Http404)
+def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+    return error_json("not_found", "There is nothing here.", 404)
+
+
+@api.exception_handler(OperationalError)
+@api.exception_handler(InterfaceError)
+def _database_away(request: HttpRequest, error: Exception) -> HttpResponse:
+    request.rollback = True  # type: ignore[attr-defined]
+    return database_away(request, error)
+
+
+@api.exception_handler(Exception)
+def _internal(request: HttpRequest, error: Exception) -> HttpResponse:
+    request.rollback = True  # type: ignore[attr-defined]
+    logger.exception("the API failed", extra={"path": request.path})
+    return error_json("internal", "Something broke on our side; it was logged.", 500)

@@ -1,0 +1,1 @@
+"""Bottom layer, a closed list: errors, htmx, live, locks, tenancy, rls, audit, counters, static, logs."""

@@ -1,0 +1,48 @@
+"""System checks: the database roles are what security depends on, so `check --database default` proves them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import DatabaseError, connections
+
+_ROLE = """
+SELECT r.rolsuper, r.rolbypassrls, r.rolinherit,
+       EXISTS (SELECT 1 FROM pg_class c WHERE c.relowner = r.oid AND c.relkind IN ('r', 'p')),
+       pg_has_role(r.rolname, 'app_wide', 'USAGE') OR pg_has_role(r.rolname, 'app_scoped', 'USAGE')
+FROM pg_roles r WHERE r.rolname = current_user
+"""
+
+
+@register(Tags.database)
+def application_role(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """The application's login role owns nothing, inherits no policy role and cannot go past row-level security."""
+    if not databases or "default" not in databases:
+        return []
+    try:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(_ROLE)
+            row = cursor.fetchone()
+    except DatabaseError as error:
+        return [Error(f"the roles of the database cannot be read: {error}", hint="manage.py provision", id="kit.E001")]
+    wrong = (
+        "is a superuser",
+        "has BYPASSRLS",
+        "has INHERIT",
+        "owns tables",
+        "inherits a policy role without entering a scope",
+    )
+    return [
+        Error(f"the role of DATABASE_URL {what}", hint="manage.py provision", id=f"kit.E01{number}")
+        for number, (what, bad) in enumerate(zip(wrong, row or (), strict=False))
+        if bad
+    ]
+
+
+@register(Tags.security, deploy=True)
+def loopback_agents(**kwargs: Any) -> list[CheckMessage]:
+    """The exception for simulated sites must not reach production."""
+    if settings.AGENT_NETWORKS_ALLOWED:
+        return [Error("ARCHIPELAGO_AGENT_NETWORKS_ALLOWED is set: pollers would dial loopback", id="kit.E020")]
+    return []

@@ -1,0 +1,20 @@
+"""Log lines: one line an event, fields as name=value, no secrets."""
+
+import logging
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
+
+
+class LineFormatter(logging.Formatter):
+    """`12:00:01.250 INFO sites.poller polled sites=300 late_ms=12`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a traceback follows on lines of its own."""
+        at = datetime.fromtimestamp(record.created, tz=UTC).strftime("%H:%M:%S.%f")[:-3]
+        fields = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD)
+        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        line = f"{at} {record.levelname} {record.name} {message}{' ' + fields if fields else ''}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line

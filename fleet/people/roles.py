@@ -1,0 +1,31 @@
+"""Roles, and what each may do."""
+
+from django.db.models import TextChoices
+
+
+class Role(TextChoices):
+    """Roles of the enterprise, and two of providers."""
+
+    VIEWER = "viewer", "Viewer"
+    OPERATOR = "operator", "Operator"
+    MANAGER = "manager", "Manager"
+    ADMIN = "admin", "Administrator"
+    PROVIDER_VIEWER = "provider_viewer", "Provider viewer"
+    PROVIDER_OPERATOR = "provider_operator", "Provider operator"
+
+
+PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
+
+# About no site: only a membership without limits gives them.
+FLEET_ACTIONS = frozenset({"provider.change", "people.change"})
+
+_SEE = frozenset({"site.view", "provider.view"})
+
+ACTIONS: dict[str, frozenset[str]] = {
+    Role.VIEWER: _SEE,
+    Role.OPERATOR: _SEE | {"site.poll", "site.acknowledge", "site.change"},
+    Role.MANAGER: _SEE | {"site.acknowledge"},
+    Role.ADMIN: _SEE | {"site.poll", "site.acknowledge", "site.change", "provider.change", "people.change"},
+    Role.PROVIDER_VIEWER: _SEE,
+    Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge"},
+}

@@ -1,0 +1,216 @@
+"""All settings, in one file, read through fleet.env."""
+
+from typing import Any
+
+from csp.constants import NONCE, NONE, SELF
+
+from fleet import env
+
+BASE_DIR = env.ROOT
+DEBUG = env.flag("DEBUG", default=False)
+SECRET_KEY = env.text("SECRET_KEY")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
+# Whether browsers reach us through TLS. Only `make run` and tests, which bind loopback, go without.
+HTTPS = env.flag("HTTPS", default=True)
+
+INSTALLED_APPS = [
+    "fleet.kit",
+    "fleet.people",
+    "fleet.stack",
+    "sites.apps.SitesConfig",
+    "slas.apps.SlasConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "channels",
+    "csp",
+    "django_filters",
+    "django_htmx",
+    "django_tables2",
+    "ninja",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "fleet.middleware.RequestLogMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "fleet.middleware.ApiTokenMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "fleet.middleware.SignInRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "fleet.middleware.ScopeMiddleware",
+]
+
+ROOT_URLCONF = "fleet.urls"
+ASGI_APPLICATION = "fleet.asgi.application"
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+                "fleet.context.page_context",
+            ],
+        },
+    },
+]
+
+# "default" is the application's role, "owner" migrates and makes partitions. Requests never use "owner".
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.database("DATABASE_URL") | {"TEST": {"MIRROR": "owner"}},
+    "owner": env.database("DATABASE_OWNER_URL"),
+}
+# What this process is (web, poller, tick, ...): web shares a pool among its threads, Celery's processes keep one
+# connection a thread, so that a poller's temporary table lives as long as it does.
+PROCESS = env.text("ARCHIPELAGO_PROCESS", "")
+if PROCESS == "web":
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 24, "timeout": 10}
+elif PROCESS in {"poller", "tick"}:
+    DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    # Celery itself would close the connection before and after each task; fleet.celery closes it when it is broken.
+    CELERY_DB_REUSE_MAX = 2**62
+DATABASE_ROUTERS = ["fleet.kit.tenancy.MigrateAsOwner"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Redis: 0 the broker, 1 the channel layer, 2 counters. Losing it loses nothing but latency.
+REDIS_COUNTERS_URL = env.redis_url(2)
+REDIS_BROKER_URL = env.redis_url(0)
+# The cache holds sign-in throttles, which must survive a lost Redis: so it lies in PostgreSQL.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "kit_cache"}}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [env.redis_url(1)]},
+    }
+}
+
+AUTH_USER_MODEL = "people.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "overview"
+ACCOUNT_ADAPTER = "fleet.people.adapter.ClosedSignUpAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_SESSION_REMEMBER = None
+
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+CSRF_USE_SESSIONS = False
+CSRF_FAILURE_VIEW = "fleet.error_pages.csrf_failure"
+# Browsers accept __Host- cookies from http://127.0.0.1 too, so the demo runs with the same cookies as production.
+SESSION_COOKIE_NAME = "__Host-session"
+CSRF_COOKIE_NAME = "__Host-csrf"
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Whether a proxy of ours stands in front and sets X-Forwarded-Proto; otherwise such headers are ignored.
+TRUST_PROXY = env.flag("TRUST_PROXY", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY else None
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "worker-src": [SELF],
+        "manifest-src": [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "fleet.kit.static.HashedStaticStorage"},
+}
+WHITENOISE_MAX_AGE = 60
+
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024
+
+DJANGO_TABLES2_TEMPLATE = "tables/table.html"
+
+# Celery -------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = env.broker_url()
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 10, "socket_connect_timeout": 3, "visibility_timeout": 600}
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_TIMEZONE = "UTC"
+
+# Polling ------------------------------------------------------------------------------------------------
+# Networks that would be refused but may be dialled after all: the demo's agents live in 127.64.0.0/10.
+AGENT_NETWORKS_ALLOWED = env.words("ARCHIPELAGO_AGENT_NETWORKS_ALLOWED")
+# Our own services; a site's address may never lead there.
+OWN_HOSTS = sorted(
+    {str(DATABASES["default"]["HOST"]), str(DATABASES["owner"]["HOST"]), *env.words("ARCHIPELAGO_OWN_HOSTS")} - {""}
+)
+RAW_SAMPLE_DAYS = env.integer("RAW_SAMPLE_DAYS", 14, least=1, most=400)
+ROLLUP_5M_DAYS = env.integer("ROLLUP_5M_DAYS", 90, least=2, most=1000)
+ROLLUP_1H_DAYS = env.integer("ROLLUP_1H_DAYS", 1095, least=30, most=4000)
+METRICS_TOKEN = env.text("METRICS_TOKEN", "")
+MAP_TILES_URL = env.text("MAP_TILES_URL", "")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": "fleet.kit.logs.LineFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django.server": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+        "uvicorn.access": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,290 @@
+"""Screens of the whole fleet: overview, wall, search; and the fragments that keep them alive."""
+
+import zlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import brotli
+import msgspec
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render as django_render
+from django.urls import reverse
+from django.utils.cache import get_conditional_response, patch_vary_headers
+from django.utils.http import quote_etag
+from django.views.decorators.http import require_POST, require_safe
+from ninja import NinjaAPI
+
+from fleet.kit.errors import NotFound
+from fleet.kit.htmx import render
+from fleet.kit.http import ScopedRequest
+from fleet.people.models import User
+from fleet.people.services import forget_view, keep_view
+from sites import selectors
+from sites.models import Site
+from sites.views.present import (
+    FIGURES,
+    LABELS,
+    components_of,
+    events_of,
+    kind_of,
+    loads_of,
+    may_on,
+    since_of,
+    timeline_of,
+    utc_now,
+    why_of,
+)
+
+ATTENTION_SHOWN = 60
+ATTENTION_READ = 1000
+CHANGES_READ = 5000
+LISTS = ("state", "provider", "region", "ring")
+
+
+# Filters ----------------------------------------------------------------------------------------------------
+def _filters(query: QueryDict) -> dict[str, Any]:
+    """The map's filters as static/js/filters.js writes them: lists are joined by commas, `q` is a text."""
+    found: dict[str, Any] = {name: set(",".join(query.getlist(name)).split(",")) - {""} for name in LISTS}
+    found["q"] = query.get("q", "").strip()[:100]
+    return found
+
+
+def _passes(site: Site, filters: Mapping[str, Any], *, ignoring: str = "") -> bool:
+    values = {"state": kind_of(site), "provider": str(site.provider_id), "region": site.region, "ring": site.ring}
+    if any(filters[name] and values[name] not in filters[name] for name in LISTS if name != ignoring):
+        return False
+    needle = filters["q"].lower()
+    return not needle or needle in f"{site.name} {site.slug} {site.provider.name} {site.region}".lower()
+
+
+def _query(filters: Mapping[str, Any]) -> str:
+    pairs = {name: ",".join(sorted(filters[name])) for name in LISTS if filters[name]}
+    if filters["q"]:
+        pairs["q"] = filters["q"]
+    return f"?{urlencode(pairs, safe=',')}" if pairs else ""
+
+
+# Parts ------------------------------------------------------------------------------------------------------
+def _figures(request: ScopedRequest, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Five figures that add up to the active sites; each link switches its state on or off as a filter."""
+    counts = selectors.figures(request.who)
+    # An unreachable site's availability is unknown by rule: it is counted once, as unreachable.
+    counts["unknown"] = max(0, counts["unknown"] - counts["unreachable"])
+    rows = []
+    for kind in FIGURES:
+        switched = {**filters, "state": filters["state"] ^ {kind}}
+        rows.append(
+            {
+                "kind": kind,
+                "label": LABELS[kind],
+                "count": counts[kind],
+                "is_on": kind in filters["state"],
+                "href": _query(switched) or reverse("overview"),
+            }
+        )
+    return rows
+
+
+def _attention(request: ScopedRequest, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Sites that need somebody and pass the filters, worst first, with why and who took them."""
+    found = [site for site in selectors.attention(request.who, limit=ATTENTION_READ) if _passes(site, filters)]
+    rows = [
+        {
+            "site": site,
+            "kind": kind_of(site),
+            "since": since_of(site),
+            "why": why_of(site),
+            "taken_by": next((taken.user_name for taken in getattr(site, "open_acknowledgements", [])), ""),
+            "may_take": may_on(request.rights, "site.acknowledge", site),
+        }
+        for site in found[:ATTENTION_SHOWN]
+    ]
+    return {"rows": rows, "total": len(found), "more": len(found) - len(rows)}
+
+
+def _timeline(request: ScopedRequest, filters: Mapping[str, Any]) -> dict[str, Any]:
+    now = utc_now()
+    changes = selectors.recent_changes(request.who, since=now - timedelta(hours=24), limit=CHANGES_READ)
+    return timeline_of([row for row in changes if _passes(row.site, {**filters, "state": set()})], now=now)
+
+
+def _panel(request: ScopedRequest, site: Site) -> dict[str, Any]:
+    """What the side panel says of a site."""
+    state = getattr(site, "state", None)
+    kind = kind_of(site)
+    since = utc_now() - timedelta(days=30)
+    return {
+        "site": site,
+        "kind": kind,
+        "since": since_of(site),
+        "why": why_of(site),
+        "taken": selectors.open_acknowledgement(site),
+        "loads": loads_of(site),
+        "stale_load": kind == "unreachable",
+        "components": components_of(site),
+        "events": events_of(selectors.intervals_of(site, since=since), limit=6),
+        "last_good_at": state.last_good_at if state else None,
+        "rtt_ms": state.rtt_ms if state else None,
+        "may_poll": site.life == "active" and may_on(request.rights, "site.poll", site),
+        "may_take": kind in ("down", "degraded", "unreachable") and may_on(request.rights, "site.acknowledge", site),
+        "may_change": may_on(request.rights, "site.change", site),
+    }
+
+
+def _selected_panel(request: ScopedRequest) -> dict[str, Any] | None:
+    """The panel of ?site=, for a page that is opened by its URL; a site that is gone or foreign opens none."""
+    slug = request.GET.get("site", "")
+    if not slug:
+        return None
+    try:
+        return _panel(request, selectors.get_site(scope=request.who, slug=slug))
+    except NotFound:
+        return None
+
+
+# Pages ------------------------------------------------------------------------------------------------------
+@require_safe
+def overview(request: ScopedRequest) -> HttpResponse:
+    """The live map and everything around it."""
+    filters = _filters(request.GET)
+    figures = _figures(request, filters)
+    context = {
+        "filters": filters,
+        "filtered": bool(_query(filters)),
+        "figures": figures,
+        "fleet_size": sum(row["count"] for row in figures),
+        "attention": _attention(request, filters),
+        "timeline": _timeline(request, filters),
+        "panel": _selected_panel(request),
+        "selected": request.GET.get("site", ""),
+        "choices": {
+            "providers": selectors.providers_in(request.who),
+            "regions": selectors.regions_in(request.who),
+            "rings": selectors.rings_in(request.who),
+        },
+    }
+    return django_render(request, "overview/page.html", context)
+
+
+@require_safe
+def figures(request: ScopedRequest) -> HttpResponse:
+    """The strip of figures."""
+    return django_render(request, "overview/_figures.html", {"figures": _figures(request, _filters(request.GET))})
+
+
+@require_safe
+def attention(request: ScopedRequest) -> HttpResponse:
+    """The list of what needs somebody."""
+    filters = _filters(request.GET)
+    context = {
+        "attention": _attention(request, filters),
+        "filtered": bool(_query(filters)),
+        "fleet_size": selectors.figures(request.who)["sites"],
+        "selected": request.GET.get("site", ""),
+    }
+    return django_render(request, "overview/_attention.html", context)
+
+
+@require_safe
+def timeline(request: ScopedRequest) -> HttpResponse:
+    """The last 24 hours of changes."""
+    return django_render(request, "overview/_timeline.html", {"timeline": _timeline(request, _filters(request.GET))})
+
+
+@require_safe
+def site_panel(request: ScopedRequest, slug: str) -> HttpResponse:
+    """The side panel of one site. Raises NotFound."""
+    panel = _panel(request, selectors.get_site(scope=request.who, slug=slug))
+    return django_render(request, "sites/_panel.html", {"panel": panel, "site": panel["site"]})
+
+
+@require_safe
+def wall(request: ScopedRequest) -> HttpResponse:
+    """The kiosk."""
+    none = _filters(QueryDict())
+    context = {"figures": _figures(request, none), "attention": _attention(request, none)}
+    return render(request, page="wall/page.html", fragment="wall/_attention.html", context=context)
+
+
+@require_safe
+def search(request: ScopedRequest) -> HttpResponse:
+    """Sites and providers by name, for the palette (fragment) and as a page."""
+    query = request.GET.get("q", "").strip()[:100]
+    found: dict[str, Any] = {"sites": [], "providers": []}
+    if query:
+        sites = selectors.search_sites(request.who, query)
+        found["sites"] = [{"site": site, "kind": kind_of(site)} for site in sites]
+        found["providers"] = list(selectors.providers_in(request.who).filter(name__icontains=query)[:5])
+    context = {"query": query, "found": found}
+    return render(request, page="search/page.html", fragment="search/_results.html", context=context)
+
+
+@require_safe
+def map_snapshot(request: ScopedRequest) -> HttpResponse:
+    """Every active site, for the map: columns and rows, with an ETag and compressed by ourselves (it is large)."""
+    who = request.who
+    viewer = zlib.crc32(repr((who.name, who.wide, sorted(who.providers), who.limits)).encode())
+    etag = quote_etag(f"{selectors.map_stamp(who)}-{viewer:x}")
+    cached = get_conditional_response(request, etag=etag)
+    if cached is not None:
+        return cached
+    body = msgspec.json.encode(
+        {
+            "as_of": int(utc_now().timestamp() * 1000),
+            "providers": {str(pk): name for pk, name in selectors.providers_in(who).values_list("pk", "name")},
+            "columns": selectors.MAP_COLUMNS,
+            "sites": selectors.map_rows(who),
+        }
+    )
+    response = HttpResponse(body, content_type="application/json")
+    if "br" in request.headers.get("Accept-Encoding", ""):
+        response.content = brotli.compress(body, quality=4)
+        response["Content-Encoding"] = "br"
+    response["ETag"] = etag
+    response["Cache-Control"] = "private, no-cache"
+    patch_vary_headers(response, ["Cookie", "Accept-Encoding"])
+    return response
+
+
+@require_safe
+def api_docs(request: ScopedRequest, api: NinjaAPI) -> HttpResponse:
+    """The API's reference, drawn from its OpenAPI description."""
+    schema = api.get_openapi_schema()
+    operations = [
+        {"path": path, "method": method.upper(), **operation}
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    ]
+    # Lists, since a template would take a property that is called `items` for the method of that name.
+    schemas = [
+        {"name": name, "about": part.get("description", ""), "fields": list(part.get("properties", {}).items())}
+        for name, part in schema["components"]["schemas"].items()
+    ]
+    context = {"info": schema["info"], "operations": operations, "schemas": schemas}
+    return django_render(request, "api/docs.html", context)
+
+
+# Saved views ------------------------------------------------------------------------------------------------
+def _back(request: HttpRequest) -> HttpResponseRedirect:
+    return HttpResponseRedirect(f"{reverse('site_list')}?{QueryDict(request.POST.get('query', '')).urlencode()}")
+
+
+@require_POST
+def view_keep(request: ScopedRequest) -> HttpResponse:
+    """Keep the list of sites as it is filtered and sorted now, under a name. Raises Invalid."""
+    assert isinstance(request.user, User)
+    keep_view(user=request.user, name=request.POST.get("name", ""), query=request.POST.get("query", ""))
+    messages.success(request, "View kept.")
+    return _back(request)
+
+
+@require_POST
+def view_forget(request: ScopedRequest) -> HttpResponse:
+    """Forget a kept view."""
+    assert isinstance(request.user, User)
+    forget_view(user=request.user, name=request.POST.get("name", ""))
+    messages.success(request, "View removed.")
+    return _back(request)

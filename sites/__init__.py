@@ -1,0 +1,1 @@
+"""Sites, their providers, polling, and what is known of their state."""

@@ -1,0 +1,1 @@
+"""Writes of sites: one module a noun."""

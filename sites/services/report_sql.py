@@ -1,0 +1,144 @@
+"""Statements of record_reports(): set-based, bound parameters only."""
+
+LOCK_STATES = "SELECT 1 FROM edge_sites_sitestate WHERE site_id = ANY(%s) ORDER BY site_id FOR NO KEY UPDATE"
+
+# Row-level security refuses COPY into a protected table, so rows come through a temporary one: it is made by the
+# role that uses it, empties itself at commit, and stays with the connection.
+MAKE_BATCH = """
+CREATE TEMPORARY TABLE IF NOT EXISTS poll_batch (
+    site_id integer, provider_id integer, version bigint, is_update boolean, at timestamptz, due_at timestamptz,
+    rtt_ms integer, cpu_count integer, cpu_ratio double precision, load1 double precision, mem_bytes bigint,
+    mem_total_bytes bigint, disk_bytes bigint, disk_total_bytes bigint, net_rx_bytes_total bigint,
+    net_tx_bytes_total bigint, temp_celsius double precision, power_watts double precision, clock_offset_ms bigint
+) ON COMMIT DELETE ROWS
+"""
+COPY_BATCH = "COPY poll_batch FROM STDIN"
+
+UPDATE_FIGURES = """
+UPDATE edge_sites_sitestate s
+SET version = s.version + 1, last_poll_at = b.at, last_good_at = b.at, rtt_ms = b.rtt_ms, cpu_ratio = b.cpu_ratio,
+    mem_ratio = b.mem_bytes::float8 / NULLIF(b.mem_total_bytes, 0),
+    disk_ratio = b.disk_bytes::float8 / NULLIF(b.disk_total_bytes, 0),
+    temp_celsius = b.temp_celsius, clock_offset_ms = b.clock_offset_ms
+FROM poll_batch b
+WHERE b.is_update AND s.site_id = b.site_id AND s.version = b.version
+"""
+
+# A sample belongs to the provider as of its time; lateness is from the moment the poll was due to this write.
+INSERT_SAMPLES = """
+WITH stored AS (
+    INSERT INTO sample (site_id, provider_id, at, late_ms, rtt_ms, cpu_count, cpu_ratio, load1, mem_bytes,
+        mem_total_bytes, disk_bytes, disk_total_bytes, net_rx_bytes_total, net_tx_bytes_total, temp_celsius,
+        power_watts)
+    SELECT site_id, provider_id, at,
+        LEAST(2147483647, GREATEST(0, extract(epoch FROM clock_timestamp() - due_at) * 1000))::integer,
+        rtt_ms, LEAST(cpu_count, 32767)::smallint, cpu_ratio, load1, mem_bytes, mem_total_bytes, disk_bytes,
+        disk_total_bytes, net_rx_bytes_total, net_tx_bytes_total, temp_celsius, power_watts
+    FROM poll_batch
+    RETURNING late_ms
+)
+SELECT max(late_ms) FROM stored
+"""
+
+INSERT_COMPONENT_SETS = """
+INSERT INTO edge_sites_componentset (digest, components)
+SELECT digest, components FROM jsonb_to_recordset(%s::jsonb) AS c(digest text, components jsonb)
+ON CONFLICT (digest) DO NOTHING
+"""
+
+UPDATE_STATES = """
+UPDATE edge_sites_sitestate s
+SET version = s.version + 1, last_poll_at = c.at, availability = c.availability,
+    availability_since = c.availability_since, reachability = c.reachability,
+    reachability_since = c.reachability_since, shown = c.shown, shown_since = c.shown_since,
+    candidate = c.candidate, candidate_count = c.candidate_count, candidate_since = c.candidate_since,
+    misses = c.misses, last_good_at = c.last_good_at, last_error = c.last_error,
+    last_error_detail = c.last_error_detail,
+    changed_at = CASE WHEN c.visible THEN now() ELSE s.changed_at END,
+    component_set_id = COALESCE(c.digest, s.component_set_id),
+    reasons = COALESCE(c.reasons, s.reasons), workloads = COALESCE(c.workloads, s.workloads),
+    workloads_at = CASE WHEN c.workloads IS NULL THEN s.workloads_at ELSE c.at END,
+    boot = COALESCE(c.boot, s.boot), clock_offset_ms = COALESCE(c.clock_offset_ms, s.clock_offset_ms),
+    journal_seq = COALESCE(c.journal_seq, s.journal_seq), journal_head = COALESCE(c.journal_head, s.journal_head),
+    busy_until = CASE WHEN c.ok THEN c.busy_until ELSE s.busy_until END,
+    busy_reason = COALESCE(c.busy_reason, s.busy_reason), rtt_ms = COALESCE(c.rtt_ms, s.rtt_ms),
+    cpu_ratio = COALESCE(c.cpu_ratio, s.cpu_ratio), mem_ratio = COALESCE(c.mem_ratio, s.mem_ratio),
+    disk_ratio = COALESCE(c.disk_ratio, s.disk_ratio),
+    temp_celsius = CASE WHEN c.ok THEN c.temp_celsius ELSE s.temp_celsius END
+FROM jsonb_to_recordset(%s::jsonb) AS c(
+    site_id integer, version bigint, at timestamptz, ok boolean, visible boolean, availability text,
+    availability_since timestamptz, reachability text, reachability_since timestamptz, shown text,
+    shown_since timestamptz, candidate text, candidate_count smallint, candidate_since timestamptz, misses integer,
+    last_good_at timestamptz, last_error text, last_error_detail text, digest text, reasons jsonb, workloads jsonb,
+    boot text, clock_offset_ms bigint, journal_seq bigint, journal_head text, busy_until timestamptz,
+    busy_reason text, rtt_ms integer, cpu_ratio float8, mem_ratio float8, disk_ratio float8, temp_celsius float8)
+WHERE s.site_id = c.site_id AND s.version = c.version
+RETURNING s.site_id
+"""
+
+UPDATE_BACKOFF = """
+UPDATE edge_sites_pollschedule s SET backoff = c.backoff
+FROM jsonb_to_recordset(%s::jsonb) AS c(site_id integer, backoff smallint) WHERE s.site_id = c.site_id
+"""
+
+_CHANGES = """jsonb_to_recordset(%s::jsonb)
+    AS c(site_id integer, provider_id integer, axis text, state text, at timestamptz, evidence jsonb)"""
+
+CLOSE_INTERVALS = f"""
+UPDATE edge_sites_stateinterval i
+SET valid_to = GREATEST(c.at, i.valid_from), closed_at = now(), evidence_end = c.evidence
+FROM {_CHANGES}
+WHERE i.site_id = c.site_id AND i.axis = c.axis AND i.valid_to IS NULL AND i.superseded_at IS NULL
+"""  # noqa: S608  (a constant, no value)
+
+OPEN_INTERVALS = f"""
+INSERT INTO edge_sites_stateinterval
+    (site_id, provider_id, axis, state, valid_from, recorded_at, source, evidence)
+SELECT site_id, provider_id, axis, state, at, now(), 'poll', evidence FROM {_CHANGES}
+"""  # noqa: S608
+
+CLOSE_OUTAGES = f"""
+UPDATE edge_sites_outage o
+SET valid_to = GREATEST(c.at, o.valid_from), closed_at = now(), evidence_end = c.evidence
+FROM {_CHANGES}
+WHERE o.site_id = c.site_id AND c.axis = 'availability' AND c.state IN ('up', 'degraded')
+  AND o.valid_to IS NULL AND o.superseded_at IS NULL
+"""  # noqa: S608
+
+# A site that was down, fell silent and comes back down is still in the same outage.
+OPEN_OUTAGES = f"""
+INSERT INTO edge_sites_outage (site_id, provider_id, valid_from, recorded_at, source, evidence, cause)
+SELECT site_id, provider_id, at, now(), 'poll', evidence, 'unknown' FROM {_CHANGES}
+WHERE c.axis = 'availability' AND c.state = 'down' AND NOT EXISTS (
+    SELECT 1 FROM edge_sites_outage o
+    WHERE o.site_id = c.site_id AND o.valid_to IS NULL AND o.superseded_at IS NULL)
+"""  # noqa: S608
+
+_SPANS = """jsonb_to_recordset(%s::jsonb)
+    AS c(site_id integer, provider_id integer, digest text, at timestamptz, evidence jsonb)"""
+
+CLOSE_SPANS = f"""
+UPDATE edge_sites_componentspan i
+SET valid_to = GREATEST(c.at, i.valid_from), closed_at = now(), evidence_end = c.evidence
+FROM {_SPANS}
+WHERE i.site_id = c.site_id AND i.valid_to IS NULL AND i.superseded_at IS NULL
+"""  # noqa: S608
+
+OPEN_SPANS = f"""
+INSERT INTO edge_sites_componentspan
+    (site_id, provider_id, component_set_id, valid_from, recorded_at, source, evidence)
+SELECT site_id, provider_id, digest, at, now(), 'poll', evidence FROM {_SPANS}
+"""  # noqa: S608
+
+CLEAR_ACKNOWLEDGEMENTS = """
+UPDATE edge_sites_acknowledgement SET cleared_at = now() WHERE site_id = ANY(%s) AND cleared_at IS NULL
+"""
+
+# The proof that this poller was watching in this minute.
+BEAT = """
+INSERT INTO edge_sites_pollerbeat AS p (poller, minute, polls, failures, lag_max_ms)
+VALUES (%s, date_trunc('minute', now()), %s, %s, %s)
+ON CONFLICT (minute, poller) DO UPDATE
+SET polls = p.polls + EXCLUDED.polls, failures = p.failures + EXCLUDED.failures,
+    lag_max_ms = GREATEST(p.lag_max_ms, EXCLUDED.lag_max_ms)
+"""

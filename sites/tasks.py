@@ -1,0 +1,64 @@
+"""Celery tasks: thin doors to services. Messages carry ids only; what they need they read again."""
+
+import logging
+import os
+import socket
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_shutdown
+from django.utils import timezone
+
+from sites.poller import Poller
+from sites.selectors import poll_targets
+from sites.services.claims import claim
+from sites.services.reports import record_reports
+from sites.services.storage import keep_partitions as keep
+from sites.services.storage import roll_up as roll
+
+logger = logging.getLogger(__name__)
+POLLER_NAME = f"{socket.gethostname()}.{os.environ.get('ARCHIPELAGO_POLLER', '0')}"
+BEAT_EVERY_S = 20
+_poller: Poller | None = None
+
+
+def the_poller() -> Poller:
+    """This process's poller, started at its first task (after any fork)."""
+    global _poller  # noqa: PLW0603  (one process, one loop, for its whole life)
+    if _poller is None:
+        _poller = Poller(lambda results: record_reports(results, poller=POLLER_NAME))
+        _poller.start()
+    return _poller
+
+
+@worker_shutdown.connect
+def _stop_poller(**kwargs: Any) -> None:
+    if _poller is not None:
+        _poller.stop()
+
+
+@shared_task(queue="tick", soft_time_limit=5)
+def claim_due() -> None:
+    """Once a second: queue the due sites of each shard for its poller."""
+    beat = timezone.now().second % BEAT_EVERY_S == 0
+    for batch in claim(beat=beat):
+        poll_sites.apply_async((list(batch.site_ids),), queue=f"poll.{batch.poller}", expires=batch.expires_s)
+
+
+@shared_task
+def poll_sites(site_ids: list[int]) -> None:
+    """Poll these sites and write what answers in time; the poller's own writer writes the rest."""
+    the_poller().poll_batch(poll_targets(site_ids))
+
+
+@shared_task(queue="slow", time_limit=300)
+def roll_up() -> None:
+    """Every minute: roll up the buckets that have closed."""
+    roll(timezone.now())
+
+
+@shared_task(queue="default", time_limit=120)
+def keep_partitions() -> None:
+    """Every hour: make the next days' partitions, drop those past their retention."""
+    counts = keep(timezone.now())
+    logger.info("partitions kept", extra=counts)

@@ -1,0 +1,24 @@
+"""Addresses of sites and providers."""
+
+from django.urls import path
+
+from sites.views import importing, listing, providers, site
+
+urlpatterns = [
+    path("sites/", listing.site_list, name="site_list"),
+    path("sites/bulk/", listing.site_bulk, name="site_bulk"),
+    path("sites/export.csv", listing.site_export, name="site_export"),
+    path("sites/import/", importing.site_import, name="site_import"),
+    path("sites/new/", site.site_create, name="site_create"),
+    path("sites/places/", site.place_search, name="place_search"),
+    path("sites/<slug:slug>/", site.site_detail, name="site_detail"),
+    path("sites/<slug:slug>/edit/", site.site_edit, name="site_edit"),
+    path("sites/<slug:slug>/life/", site.site_life, name="site_life"),
+    path("sites/<slug:slug>/poll-now/", site.site_poll_now, name="site_poll_now"),
+    path("sites/<slug:slug>/acknowledge/", site.site_acknowledge, name="site_acknowledge"),
+    path("sites/<slug:slug>/samples.json", site.site_samples, name="site_samples"),
+    path("providers/", providers.provider_list, name="provider_list"),
+    path("providers/new/", providers.provider_create, name="provider_create"),
+    path("providers/<slug:slug>/", providers.provider_detail, name="provider_detail"),
+    path("providers/<slug:slug>/edit/", providers.provider_edit, name="provider_edit"),
+]

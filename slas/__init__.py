@@ -1,0 +1,1 @@
+"""Contracts, objectives, and how promises are measured."""

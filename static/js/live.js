@@ -1,0 +1,127 @@
+// The page's one websocket: deltas, hints and heartbeats become DOM events; loss of it is shown and healed.
+//
+// Events on document: "live:deltas" (detail: deltas), "live:resync" (after a reconnection), "live:state".
+// Elements with data-live="topic:pk ..." get the event "live" when a hint names them, or after a reconnection.
+
+import { Throttle, linkState, retryDelay_ms } from "./link.js";
+import { ageText } from "./format.js";
+
+const CHECK_MS = 500;
+const HINT_PAUSE_MS = 1000;
+
+const throttles = new WeakMap();
+let socket = null;
+let attempt = 0;
+let lost = false;
+let ended = null;
+let last_message_ms = null;
+let started_ms = performance.now();
+let server_offset_ms = 0;
+
+/** The server's clock, as far as this page knows it, in epoch milliseconds. */
+export const serverNow_ms = () => Date.now() + server_offset_ms;
+
+function emit(name, detail) {
+  document.dispatchEvent(new CustomEvent(name, { detail }));
+}
+
+function poke(element) {
+  if (!throttles.has(element)) {
+    const fire = () => element.isConnected && element.dispatchEvent(new CustomEvent("live"));
+    throttles.set(element, new Throttle(fire, HINT_PAUSE_MS));
+  }
+  throttles.get(element).call();
+}
+
+function pokeHints(hints) {
+  for (const [topic, pk] of hints) {
+    document.querySelectorAll(`[data-live~="${CSS.escape(topic)}\\:${CSS.escape(String(pk))}"]`).forEach(poke);
+  }
+}
+
+function catchUp() {
+  emit("live:resync");
+  document.querySelectorAll("[data-live]").forEach(poke);
+}
+
+function onMessage(event) {
+  const message = JSON.parse(event.data);
+  last_message_ms = performance.now();
+  if (lost) {
+    lost = false;
+    catchUp();
+  }
+  attempt = 0;
+  if (message.t === "d") emit("live:deltas", message.d);
+  else if (message.t === "h") pokeHints(message.h);
+  else if (message.t === "b") server_offset_ms = message.now - Date.now();
+  else if (message.t === "bye") end(message.why);
+  check();
+}
+
+function end(why) {
+  ended = why || "This session has ended.";
+  socket.close();
+  check();
+}
+
+function onClose() {
+  lost = true;
+  socket = null;
+  if (ended) return;
+  setTimeout(connect, retryDelay_ms(attempt));
+  attempt += 1;
+}
+
+function connect() {
+  if (socket || ended) return;
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  socket = new WebSocket(`${scheme}://${location.host}${document.body.dataset.liveUrl}`);
+  socket.addEventListener("message", onMessage);
+  socket.addEventListener("close", onClose);
+}
+
+/** A connection that went silent without closing is dropped, so that a new one is tried. */
+function dropSilent(state) {
+  if (state === "stale" && socket && socket.readyState === WebSocket.OPEN) {
+    lost = true;
+    socket.close();
+  }
+}
+
+function check() {
+  const now_ms = performance.now();
+  const state = ended ? "stale" : linkState(last_message_ms, started_ms, now_ms);
+  const root = document.documentElement;
+  if (root.dataset.link !== state) {
+    root.dataset.link = state;
+    emit("live:state", state);
+  }
+  showState(state, now_ms);
+  dropSilent(state);
+}
+
+function showState(state, now_ms) {
+  const age = ageText((now_ms - (last_message_ms ?? started_ms)) / 1000);
+  const text = { live: "Live", connecting: "Connecting", stale: `Stale ${age}` }[state];
+  for (const dot of document.querySelectorAll("[data-live-dot]")) {
+    if (dot.textContent !== text) dot.textContent = text;
+  }
+  const bar = document.querySelector("[data-stale-bar]");
+  if (!bar) return;
+  bar.hidden = state !== "stale";
+  if (state !== "stale") return;
+  bar.querySelector("[data-stale-age]").textContent = age;
+  bar.querySelector("[data-stale-why]").textContent = ended ?? "Connection lost. Trying again.";
+}
+
+/** Connects, once a page. */
+export function startLive() {
+  if (!document.body.dataset.liveUrl) return;
+  started_ms = performance.now();
+  connect();
+  setInterval(check, CHECK_MS);
+  // A laptop that wakes up should not wait for the next timer.
+  document.addEventListener("visibilitychange", check);
+  window.addEventListener("online", () => connect());
+}

@@ -1,0 +1,109 @@
+// Entry of the wall: the map goes round the regions by itself, for days; nothing here grows with time.
+
+import { predicate, parseFilters } from "./filters.js";
+import { Fleet } from "./fleet.js";
+import { serverNow_ms } from "./live.js";
+import { LABELS, rankOf } from "./states.js";
+import { stops, nextStop } from "./tour.js";
+
+const SECOND_MS = 1000;
+const page = document.querySelector("[data-wall]");
+const mapElement = document.querySelector("[data-map]");
+const clock = document.querySelector("[data-wall-clock]");
+const fleet = new Fleet();
+const everyone = predicate(parseFilters(""));
+
+let map = null;
+let stop = null;
+let stays_until_ms = 0;
+let paused = false;
+let resyncing = false;
+
+async function loadSnapshot() {
+  const answer = await fetch(page.dataset.snapshotUrl, { headers: { Accept: "application/json" } });
+  if (!answer.ok || answer.redirected) throw new Error(`snapshot: ${answer.status}`);
+  fleet.load(await answer.json());
+}
+
+function inStop(site) {
+  return stop === null || stop.region === null || site.region === stop.region;
+}
+
+function paint() {
+  const counts = fleet.counts(inStop);
+  for (const chip of document.querySelectorAll("[data-figure]")) {
+    const count = counts[chip.dataset.figure];
+    chip.querySelector("b").textContent = count.toLocaleString("en-GB");
+    chip.classList.toggle("some", count > 0);
+  }
+  document.querySelector("[data-wall-region]").textContent = stop?.region ?? "All regions";
+}
+
+function goOn() {
+  stop = nextStop(stops([...fleet.sites.values()]), stop);
+  stays_until_ms = performance.now() + stop.stay_s * SECOND_MS;
+  map.fit(fleet.bounds(inStop), { duration: 1800, maxZoom: 8 });
+  paint();
+}
+
+function tick() {
+  const now = new Date(serverNow_ms());
+  clock.textContent = now.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  if (!paused && performance.now() >= stays_until_ms) goOn();
+}
+
+function onDeltas(event) {
+  const changed = fleet.apply(event.detail);
+  map.change(changed);
+  paint();
+  const worse = changed.filter((site) => rankOf(site.kind) <= rankOf("unreachable"));
+  if (worse.length > 0) say(worse);
+  if (fleet.lacks(event.detail)) resync();
+}
+
+/** The wall's own headline: what just broke, in large type, until the next one. */
+function say(sites) {
+  const [first] = sites;
+  const more = sites.length > 1 ? ` and ${sites.length - 1} more` : "";
+  document.querySelector("[data-wall-news]").textContent = `${first.name} is ${LABELS[first.kind].toLowerCase()}${more}`;
+}
+
+async function resync() {
+  if (resyncing) return;
+  resyncing = true;
+  try {
+    await loadSnapshot();
+    map.draw(everyone);
+    paint();
+  } catch {
+    // Shown by the stale banner; the next connection tries again.
+  } finally {
+    setTimeout(() => {
+      resyncing = false;
+    }, 2000);
+  }
+}
+
+function onPause(event) {
+  const button = event.target.closest("[data-wall-pause]");
+  if (!button) return;
+  paused = !paused;
+  button.setAttribute("aria-pressed", String(paused));
+}
+
+async function start() {
+  const [{ FleetMap }] = await Promise.all([import("./map.js"), loadSnapshot()]);
+  map = new FleetMap(mapElement, fleet);
+  mapElement.fleetMap = map;
+  await map.draw(everyone);
+  document.addEventListener("live:deltas", onDeltas);
+  document.addEventListener("live:resync", resync);
+  page.addEventListener("live", resync);
+  document.addEventListener("click", onPause);
+  // Deltas between snapshot and listening are healed by asking once more.
+  await resync();
+  goOn();
+  setInterval(tick, SECOND_MS);
+}
+
+start();

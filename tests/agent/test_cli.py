@@ -1,0 +1,233 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from agent.protocol import decode_report
+from agent.server import bind_block
+from tests.agent.factories import SITE
+from tests.agent.wire import (
+    DEADLINE_S,
+    ROOT,
+    Client,
+    Simulator,
+    free_port,
+    is_alive,
+    site_spec,
+    start_agent,
+    stop,
+    until,
+    wait_for_line,
+    write_fleet,
+)
+
+ADDRESS = "127.122.0.1"
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a command which cannot do its work prints."""
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("archipelago-agent: ")
+    assert err.count("\n") == 1
+    return err
+
+
+class TestRun:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_answers_and_ends_cleanly(self, number: int) -> None:
+        port = free_port()
+        process = start_agent("run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE))
+        assert f"http://{ADDRESS}:{port}/v1/report" in wait_for_line(process, "answers for site")
+        with Client(ADDRESS, port) as client:
+            assert decode_report(client.get().body).site == SITE
+            status, _, err = stop(process, number)
+            assert client.closed()
+        assert (status, err) == (0, "")
+
+    def test_a_taken_port_is_one_clear_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with socket.create_server((ADDRESS, 0)) as taken:
+            port = taken.getsockname()[1]
+            said = complaint(capsys, "run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE))
+        assert said == f"archipelago-agent: cannot listen on {ADDRESS}:{port}: address already in use\n"
+
+    def test_an_address_off_this_machine_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "loopback only" in complaint(capsys, "run", "--listen", "0.0.0.0:9100", "--site", str(SITE))
+
+    def test_it_ends_with_its_parent(self) -> None:
+        port = free_port()
+        command = [sys.executable, "-m", "agent", "run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE)]
+        code = f"import subprocess, time; p = subprocess.Popen({command!r}); print(p.pid, flush=True); time.sleep(60)"
+        environment = {**os.environ, "ARCHIPELAGO_DIE_WITH_PARENT": "1"}
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert "answers for site" in parent.stdout.readline()
+        parent.kill()
+        parent.wait(DEADLINE_S)
+        until(lambda: not is_alive(child), "the child to end")
+        parent.stdout.close()
+
+
+class TestSimulate:
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ("", "truncated"),
+            ("{", "truncated"),
+            ("[]", "Expected `object`"),
+            ("{}", "sites"),
+            ('{"sites": []}', "has 0 sites"),
+            ([site_spec(1, site="x")], "UUID"),
+            ([site_spec(1, seed="one")], "seed"),
+            ([site_spec(1, profile="airport")], "profile"),
+            ([site_spec(1, workloads=9)], "workloads"),
+            ([site_spec(1, address="127.0.0.1")], "not in 127.64.0.0/10"),
+            ([site_spec(1, address="127.64.0")], "not in 127.64.0.0/10"),
+            ([site_spec(1, time_zone="Mars/Olympus")], "no time zone"),
+            ([site_spec(1, time_zone="../etc/passwd")], "no time zone"),
+            ([site_spec(1), site_spec(1)], "twice"),
+            ([site_spec(1), site_spec(2, address=site_spec(1)["address"])], "twice"),
+            ([site_spec(n) for n in range(10_001)], "10001 sites"),
+        ],
+    )
+    def test_a_bad_fleet_file_is_one_clear_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: Any, reason: str
+    ) -> None:
+        path = tmp_path / "fleet.json"
+        path.write_text(content if isinstance(content, str) else json.dumps({"sites": content}))
+        said = complaint(capsys, "simulate", "--fleet", str(path), "--port", str(free_port()))
+        assert reason in said
+        assert str(path) in said
+
+    def test_a_missing_fleet_file_is_one_clear_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        said = complaint(capsys, "simulate", "--fleet", str(tmp_path / "none"), "--port", "9999")
+        assert said == f"archipelago-agent: cannot read {tmp_path / 'none'}: no such file or directory\n"
+
+    def test_a_taken_port_is_one_clear_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        fleet = write_fleet(tmp_path / "fleet.json", [site_spec(1)])
+        (taken,) = bind_block(["127.120.0.2"], 0)
+        with taken:
+            taken.listen()
+            port = taken.getsockname()[1]
+            said = complaint(capsys, "simulate", "--fleet", str(fleet), "--port", str(port))
+        assert said.endswith(f"port {port} of the loopback device: address already in use\n")
+
+    def test_a_control_path_that_cannot_be_used_is_one_clear_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        fleet = write_fleet(tmp_path / "fleet.json", [site_spec(1)])
+        (tmp_path / "file").touch()
+        for path in (tmp_path / "file", tmp_path / "none" / "control", tmp_path / ("x" * 120)):
+            said = complaint(
+                capsys, "simulate", "--fleet", str(fleet), "--port", str(free_port()), "--control", str(path)
+            )
+            assert str(path) in said
+        assert (tmp_path / "file").exists()
+
+    def test_a_stale_control_socket_is_replaced_and_a_live_one_is_not(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(tmp_path / "control.sock"))
+        simulator = Simulator(tmp_path, [site_spec(1)])
+        port = str(free_port())
+        fleet = str(tmp_path / "fleet.json")
+        said = complaint(capsys, "simulate", "--fleet", fleet, "--port", port, "--control", str(simulator.control))
+        assert "another simulator already listens" in said
+        assert simulator.order("status")["sites"] == 1
+        status, out, err = simulator.close()
+        assert (status, err) == (0, "")
+        assert out.splitlines()[-1].endswith("ending on SIGTERM")
+        assert not simulator.control.exists()
+
+    def test_a_port_can_be_used_again_at_once(self, tmp_path: Path) -> None:
+        simulator = Simulator(tmp_path, [site_spec(1)])
+        with simulator.client(simulator.specs[0]["address"]) as client:
+            client.get()
+            simulator.close()
+        fleet = str(tmp_path / "fleet.json")
+        process = start_agent("simulate", "--fleet", fleet, "--port", str(simulator.port))
+        wait_for_line(process, "1 simulated sites answer")
+        assert stop(process)[0] == 0
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    simulator = Simulator(tmp_path_factory.mktemp("simctl"), [site_spec(n) for n in range(3)])
+    yield simulator
+    assert simulator.close()[0] == 0
+
+
+class TestSimctl:
+    def say(self, simulator: Simulator, capsys: pytest.CaptureFixture[str], *order: str) -> str:
+        assert main(["simctl", "--control", str(simulator.control), *order]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out
+
+    def test_the_human_form(self, simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+        one, two = simulator.specs[0]["address"], simulator.specs[1]["site"]
+        assert self.say(simulator, capsys, "fail", "down", one, two, "--for", "60") == "sites: 2\n"
+        assert "verdicts: up 1, degraded 0, down 2\nmodes: down 2\n" in self.say(simulator, capsys, "status")
+        assert self.say(simulator, capsys, "heal", "all") == "sites: 3\n"
+        assert "modes: none\n" in self.say(simulator, capsys, "status")
+        said = self.say(simulator, capsys, "upgrade", "workload", "pos", "9.9.9", "all")
+        assert said == "sites: 3\nchanged: 3\n"
+        assert self.say(simulator, capsys, "churn", "0.01") == "per minute: 0.01\n"
+        assert self.say(simulator, capsys, "churn", "0") == "per minute: 0.0\n"
+
+    def test_the_json_form(self, simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["simctl", "--control", str(simulator.control), "--json", "status"]) == 0
+        assert json.loads(capsys.readouterr().out)["sites"] == 3
+
+    def test_a_refused_order_is_one_clear_line(self, simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+        said = complaint(capsys, "simctl", "--control", str(simulator.control), "heal", "mars")
+        assert said == "archipelago-agent: no site 'mars' in this simulator\n"
+
+    def test_no_simulator_is_one_clear_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        said = complaint(capsys, "simctl", "--control", str(tmp_path / "none"), "status")
+        assert said == f"archipelago-agent: no simulator answers at {tmp_path / 'none'}: no such file or directory\n"
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["dance"],
+            ["run"],
+            ["run", "--listen", ADDRESS, "--site", str(SITE)],
+            ["run", "--listen", f"{ADDRESS}:0", "--site", str(SITE)],
+            ["run", "--listen", f"{ADDRESS}:65536", "--site", str(SITE)],
+            ["run", "--listen", f"{ADDRESS}:9100", "--site", "x"],
+            ["simulate", "--fleet", "f", "--port", "http"],
+            ["simctl", "--control", "c"],
+            ["simctl", "--control", "c", "fail", "sideways", "all"],
+            ["simctl", "--control", "c", "fail", "down"],
+            ["simctl", "--control", "c", "churn", "often"],
+        ],
+    )
+    def test_a_wrong_command_line_says_so(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+    @pytest.mark.parametrize("command", [[], ["run"], ["simulate"], ["simctl"], ["simctl", "fail"]])
+    def test_every_command_has_help(self, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        before = ["--control", "c"] if command[1:] else []
+        with pytest.raises(SystemExit) as ended:
+            main([*command[:1], *before, *command[1:], "--help"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith("usage: archipelago-agent")

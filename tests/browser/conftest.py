@@ -1,0 +1,80 @@
+"""A real Chromium before the whole system. A page that logs an error fails its test."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.browser.stage import Stage
+from tests.conftest import PASSWORD, empty_database
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SignIn = Callable[..., Page]
+
+
+@pytest.fixture(scope="package")
+def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The system, with all sites up. A test that breaks a site heals it again."""
+    # Playwright drives its browser from an event loop in this thread, which Django would take for an async view.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with django_db_blocker.unblock(), ExitStack() as stack:
+        stack.callback(empty_database)
+        running = Stage(stack, tmp_path_factory.mktemp("stage"))
+        running.open()
+        yield running
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests; each has a profile of its own."""
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.fail("there is no Chromium; `make test` installs one")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sign_in(stage: Stage, chromium: Browser) -> Iterator[SignIn]:
+    """Factory of pages signed in as somebody, in a fresh profile; errors in their consoles fail the test."""
+    errors: list[str] = []
+    contexts = []
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            errors.append(message.text)
+
+    def make(username: str = "noc", *, theme: str = "dark", width: int = 1440, height: int = 900) -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": height}, base_url=stage.url)
+        contexts.append(context)
+        context.add_cookies([{"name": "theme", "value": theme, "url": stage.url}])
+        page = context.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto("/accounts/login/")
+        page.fill("[name=login]", username)
+        page.fill("[name=password]", PASSWORD)
+        page.click("button[type=submit]")
+        page.wait_for_url(f"{stage.url}/")
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert errors == []

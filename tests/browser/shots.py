@@ -1,0 +1,148 @@
+"""`make shots`: every screen of the demo company, in both themes, on a desk and on a phone, into ./shots/."""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from playwright.sync_api import Browser, Page
+
+from fleet.stack import processes
+from fleet.stack.demo.fleet import control_socket, fleet_file
+from fleet.stack.demo.seed import seed
+from fleet.stack.state import ROOT, State
+from sites.models import Site
+from tests.browser.conftest import SignIn
+from tests.browser.stage import Stage, slow_passwords
+from tests.conftest import PASSWORD, empty_database
+from tests.flows.system import query, wait_for
+
+FOLDER = ROOT / "shots"
+SITES = 60
+SIZES = ((1440, 900), (390, 844))
+SITE = "zaragoza-shop-1"
+SCREENS = {
+    "overview": "/",
+    "overview-panel": f"/?site={SITE}",
+    "overview-filtered": "/?region=DACH",
+    "sites": "/sites/",
+    "sites-trouble": "/sites/?state=down,degraded,unreachable&sort=state",
+    "site": f"/sites/{SITE}/",
+    "site-edit": f"/sites/{SITE}/edit/",
+    "site-new": "/sites/new/",
+    "site-import": "/sites/import/",
+    "providers": "/providers/",
+    "provider": "/providers/meseta-cloud/",
+    "wall": "/wall/",
+    "search": "/search/?q=shop",
+    "api": "/api/docs",
+    "not-found": "/nothing/",
+    "sign-out": "/accounts/logout/",
+}
+FULL_PAGE = {"site", "site-new", "site-import"}
+
+# A day of figures for one site, with half an hour in which nobody measured.
+_HISTORY = """
+INSERT INTO sample (site_id, provider_id, at, late_ms, rtt_ms, cpu_count, cpu_ratio, load1, mem_bytes, mem_total_bytes,
+    disk_bytes, disk_total_bytes, net_rx_bytes_total, net_tx_bytes_total, temp_celsius, power_watts)
+SELECT s.id, s.provider_id, now() - make_interval(mins => m), 2, 4 + (random() * 5)::int, 8,
+    0.32 + 0.2 * sin(m / 220.0) + random() * 0.06, 1.4, (6.1 + sin(m / 300.0) + random() * 0.2) * 1073741824,
+    17179869184, 171798691840 - m * 1200000::bigint, 257698037760, (1500 - m) * 9000000::bigint,
+    (1500 - m) * 2100000::bigint, 41 + 4 * sin(m / 220.0) + random(), 118 + 22 * sin(m / 220.0) + random() * 4
+FROM edge_sites_site s, generate_series(4, 1440) AS m
+WHERE s.slug = %s AND NOT m BETWEEN 270 AND 300
+"""
+
+_INTERVAL = """
+INSERT INTO edge_sites_stateinterval (site_id, provider_id, axis, state, valid_from, valid_to, recorded_at, closed_at,
+    source, evidence)
+SELECT id, provider_id, %s, %s, now() - make_interval(mins => %s), now() - make_interval(mins => %s),
+    now() - make_interval(mins => %s), now() - make_interval(mins => %s), 'poll', '{"poll": 48213}'
+FROM edge_sites_site WHERE slug = %s
+"""
+
+
+class Demo(Stage):
+    """The Stage with the demo company on it."""
+
+    def open(self) -> None:
+        """Start everything, wait until all sites answer, and break some."""
+        call_command("collectstatic", interactive=False, verbosity=0)
+        state = State(base=self.folder, runtime=self.folder, service_user=None)
+        self.start()
+        self.run(processes.web(self._options(), self.environ))
+        with slow_passwords():
+            seed(state, number=SITES, port=self.port - 1, password=PASSWORD)
+        self.control = control_socket(state, 0)
+        program = processes.simulator(
+            self.environ, number=0, fleet_file=fleet_file(state, 0), port=self.port, control=self.control
+        )
+        self.run(program)
+        wait_for(lambda: query("SELECT count(*) FROM edge_sites_sitestate WHERE shown = 'up'")[0][0] >= SITES, 90)
+        self._trouble()
+
+    def _trouble(self) -> None:
+        sites = list(Site.objects.using("owner").exclude(slug=SITE).order_by("slug"))
+        dice = random.Random(7)
+        for mode, count in (("down", 1), ("degraded", 2), ("dark", 1)):
+            self.fail(mode, *dice.sample(sites, count))
+        _run(_HISTORY, SITE)
+        for site in [*dice.sample(sites, 24), Site.objects.using("owner").get(slug=SITE)]:
+            begin, kind = dice.randrange(60, 1430), dice.choice(("down", "degraded", "degraded", "unreachable"))
+            axis = "reachability" if kind == "unreachable" else "availability"
+            end = max(1, begin - dice.randrange(4, 50))
+            _run(_INTERVAL, axis, kind, begin, end, begin, end, site.slug)
+        _run(_INTERVAL, "availability", "down", 300, 270, 300, 270, SITE)
+        wait_for(
+            lambda: query("SELECT count(*) FROM edge_sites_sitestate WHERE reachability = 'unreachable'")[0][0] >= 1,
+            120,
+        )
+
+
+def _run(statement: str, *values: Any) -> None:
+    from django.db import connections
+
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+@pytest.fixture(scope="package")
+def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The demo in place of the tests' stage."""
+    import os
+
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with django_db_blocker.unblock(), ExitStack() as stack:
+        stack.callback(empty_database)
+        running = Demo(stack, tmp_path_factory.mktemp("stage"))
+        running.open()
+        yield running
+
+
+def _settle(page: Page, name: str) -> None:
+    if name.startswith("overview") or name == "wall":
+        page.wait_for_selector("[data-map][data-drawn], [data-wall]", timeout=30_000)
+        page.wait_for_timeout(2500)
+    page.wait_for_timeout(900)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_shots(sign_in: SignIn, chromium: Browser, stage: Stage, theme: str) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for width, height in SIZES:
+        page = sign_in("admin", theme=theme, width=width, height=height)
+        for name, path in SCREENS.items():
+            page.goto(path)
+            _settle(page, name)
+            page.screenshot(path=FOLDER / f"{name}-{theme}-{width}.png", full_page=name in FULL_PAGE)
+        page.goto("/sites/")
+        page.keyboard.press("/")
+        page.keyboard.type("ber")
+        page.wait_for_timeout(900)
+        page.screenshot(path=FOLDER / f"palette-{theme}-{width}.png")
+        page.context.clear_cookies(name="__Host-session")
+        page.goto("/accounts/login/")
+        page.screenshot(path=FOLDER / f"sign-in-{theme}-{width}.png")
+        page.context.close()

@@ -1,0 +1,54 @@
+"""Plain SQL for tests, and the lists of tables as the catalogue knows them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections
+
+OWNER, APP = "owner", "default"
+
+
+def rows(query: str, params: Sequence[Any] = (), *, using: str = APP) -> list[tuple[Any, ...]]:
+    """What a statement returns; nothing for one that returns no rows."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(query, params)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def value(query: str, params: Sequence[Any] = (), *, using: str = APP) -> Any:
+    """The first value of the first row."""
+    return rows(query, params, using=using)[0][0]
+
+
+def tables() -> list[str]:
+    """Every table of the schema, partitions left out."""
+    query = """
+        SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+        AND NOT relispartition ORDER BY 1
+    """
+    return [name for (name,) in rows(query, using=OWNER)]
+
+
+def partitions() -> list[str]:
+    """Every partition of the schema."""
+    query = """
+        SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relispartition
+        AND relkind IN ('r', 'p') ORDER BY 1
+    """
+    return [name for (name,) in rows(query, using=OWNER)]
+
+
+def provider_columns() -> dict[str, str]:
+    """Tables that say whose a row is, with the column that says it."""
+    query = """
+        SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND a.attname = 'provider_id' AND NOT a.attisdropped ORDER BY 1
+    """
+    found = {name: "provider_id" for (name,) in rows(query, using=OWNER)}
+    return found | {"edge_sites_provider": "id"}
+
+
+def protected() -> list[str]:
+    """The same without memberships: those make a Scope, so they lie outside row-level security."""
+    return sorted(provider_columns().keys() - {"people_membership"})

@@ -1,0 +1,106 @@
+"""The demo in the database: once, twice, larger, smaller, and with what people changed left alone."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from fleet.kit.models import AuditEntry
+from fleet.kit.tenancy import job, scope
+from fleet.people.models import Membership, User
+from fleet.stack.demo.seed import seed
+from fleet.stack.state import State
+from sites.models import PollSchedule, Provider, Site, SiteState, SiteTenure, StateInterval
+
+TEST = job("test")
+
+
+@dataclass
+class Demo:
+    state: State
+
+    def seed(self, number: int, *, port: int = 9100, password: str = "first password") -> dict[str, int]:
+        return seed(self.state, number=number, port=port, password=password)
+
+
+@pytest.fixture
+def demo(database: None, state: State) -> Demo:
+    return Demo(state)
+
+
+def test_it_makes_everything_a_site_needs(demo: Demo) -> None:
+    assert demo.seed(60) == {"made": 61, "moved": 0, "retired": 0, "begun_again": 0}
+    with scope(TEST):
+        assert Provider.objects.count() == 6
+        assert Site.objects.filter(life="active").count() == 61
+        assert SiteTenure.objects.filter(valid_to=None).count() == 61
+        assert SiteState.objects.filter(availability="unknown", reachability="").count() == 61
+        assert StateInterval.objects.filter(axis="availability", state="unknown", valid_to=None).count() == 61
+        assert {s.interval_s for s in PollSchedule.objects.all()} == {10}
+        for site in Site.objects.select_related("provider"):
+            site.full_clean()
+        assert Site.objects.get(slug="hamburg-head-office").address == "127.64.0.1:9100"
+        assert Site.objects.get(slug="berlin-shop-1").address == "127.64.1.1:9101"
+        assert AuditEntry.objects.filter(action="demo.seed").count() == 1
+
+
+def test_people_sign_in_with_their_roles(demo: Demo) -> None:
+    demo.seed(6)
+    roles = dict(Membership.objects.values_list("user__username", "role"))
+    assert roles == {
+        "admin": "admin",
+        "noc": "operator",
+        "manager": "manager",
+        **{f"provider{n}": "provider_operator" for n in range(1, 7)},
+    }
+    assert User.objects.get(username="provider1").check_password("first password")
+    with scope(TEST):
+        nordgrid = Provider.objects.get(slug="nordgrid").pk
+    assert Membership.objects.get(user__username="provider1").provider_id == nordgrid
+
+
+def test_twice_changes_nothing(demo: Demo) -> None:
+    demo.seed(60)
+    assert demo.seed(60) == {"made": 0, "moved": 0, "retired": 0, "begun_again": 0}
+    with scope(TEST):
+        assert Site.objects.count() == SiteTenure.objects.count() == StateInterval.objects.count() == 61
+
+
+def test_it_shrinks_and_grows_again(demo: Demo) -> None:
+    demo.seed(600)
+    with scope(TEST):
+        assert set(PollSchedule.objects.exclude(site__slug="hamburg-head-office").values_list("interval_s")) == {(30,)}
+    assert demo.seed(60) == {"made": 0, "moved": 60, "retired": 540, "begun_again": 0}
+    with scope(TEST):
+        assert PollSchedule.objects.filter(interval_s=10).count() == PollSchedule.objects.count() == 61
+        assert StateInterval.objects.filter(valid_to=None).count() == 61
+        assert Site.objects.filter(life="retired").count() == 540
+    assert demo.seed(600) == {"made": 0, "moved": 60, "retired": 0, "begun_again": 540}
+    with scope(TEST):
+        assert StateInterval.objects.filter(valid_to=None).count() == 601
+        assert SiteTenure.objects.count() == 601
+
+
+def test_what_people_changed_stays(demo: Demo) -> None:
+    demo.seed(60)
+    with scope(TEST):
+        Site.objects.filter(slug="berlin-shop-1").update(name="Berlin, Alexanderplatz")
+        Site.objects.filter(slug="london-shop-1").update(life="retired")
+        PollSchedule.objects.filter(site__slug="london-shop-1").delete()
+        provider = Provider.objects.get(slug="nordgrid")
+        own = Site.objects.create(
+            slug="mine", name="Mine", lat=1, lon=1, provider=provider, address="127.64.99.1:9101", life="active"
+        )
+        User.objects.get(username="noc").delete()
+    admin = User.objects.get(username="admin")
+    admin.set_password("their own password")
+    admin.save()
+    demo.seed(60, port=9200)
+    with scope(TEST):
+        assert Site.objects.get(slug="berlin-shop-1").name == "Berlin, Alexanderplatz"
+        assert Site.objects.get(slug="berlin-shop-1").address == "127.64.1.1:9201"
+        assert Site.objects.get(slug="london-shop-1").life == "retired"
+        assert Site.objects.get(pk=own.pk).life == "active"
+    assert User.objects.get(username="admin").check_password("their own password")
+    assert User.objects.get(username="noc").check_password("first password")
+    demo.seed(60, password="second password")
+    assert User.objects.get(username="admin").check_password("second password")

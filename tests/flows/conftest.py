@@ -1,0 +1,43 @@
+"""The running system, for flows."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sites.models import Provider, Site
+from tests.conftest import empty_database
+from tests.flows.system import System
+
+
+@pytest.fixture
+def system(database: None, tmp_path: Path) -> Iterator[System]:
+    """A system that has been started, without sites; two pollers' shards can be had with `system_of(2)`."""
+    with ExitStack() as stack:
+        running = System(stack, tmp_path)
+        running.start()
+        yield running
+
+
+@pytest.fixture
+def two_pollers(database: None, tmp_path: Path) -> Iterator[System]:
+    """The same with two pollers."""
+    with ExitStack() as stack:
+        running = System(stack, tmp_path, pollers=2)
+        running.start()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_system(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[System, list[Site]]]:
+    """One system with eight sites for all tests of a module that leave it as they found it."""
+    with django_db_blocker.unblock(), ExitStack() as stack:
+        stack.callback(empty_database)
+        running = System(stack, tmp_path_factory.mktemp("system"))
+        running.start()
+        provider = Provider.objects.using("owner").create(slug="flows", name="Flows")
+        yield running, running.start_sites(8, provider_id=provider.pk)

@@ -1,0 +1,186 @@
+"""A whole system for tests: real Celery processes, its own Redis, simulated sites; all of it can be killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from django.db import connections
+
+from agent.control import request
+from fleet.stack import processes, redis
+from fleet.stack.process import Program, spawn, stop
+from fleet.stack.state import open_state
+from sites.models import Site
+from sites.services.claims import map_pollers
+from sites.services.sites import create_sites
+from tests.conftest import TEST, everything
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(ready: Callable[[], Any], seconds: float = 40.0, what: str = "") -> Any:
+    """Return the first true value of `ready()`; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = ready()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or ready.__name__}"
+        time.sleep(0.1)
+
+
+class System:
+    """Start with `start()`; leave through the ExitStack that it was given."""
+
+    def __init__(self, stack: ExitStack, folder: Path, *, pollers: int = 1) -> None:
+        self._stack = stack
+        self.folder = folder
+        self.control = folder / "sim.sock"
+        self.port = free_port()
+        self.pollers = pollers
+        self._children: dict[str, tuple[Program, subprocess.Popen[bytes]]] = {}
+        # Sockets want short paths, shorter than a test's temporary folder may be.
+        self.broker = redis.Broker(open_state(f"flow-{os.getpid()}"))
+        self.environ = dict(os.environ) | {
+            "DATABASE_URL": self._database_url("DATABASE_URL"),
+            "DATABASE_OWNER_URL": self._database_url("DATABASE_OWNER_URL"),
+            "REDIS_URL": self.broker.url,
+            "LOG_LEVEL": "INFO",
+        }
+
+    @staticmethod
+    def _database_url(name: str) -> str:
+        return urlsplit(os.environ[name])._replace(path="/" + connections["default"].settings_dict["NAME"]).geturl()
+
+    # Processes ------------------------------------------------------------------------------------------
+    def run(self, program: Program) -> subprocess.Popen[bytes]:
+        """Start a process, its output to a file named after it."""
+        with self.log(program.name).open("ab") as file:
+            child = spawn(program, file)
+        self._children[program.name] = (program, child)
+        self._stack.callback(self._stop, program.name, child)
+        return child
+
+    def _stop(self, name: str, child: subprocess.Popen[bytes]) -> None:
+        stop(child, self._children[name][0])
+
+    def log(self, name: str) -> Path:
+        """Where the process writes."""
+        return self.folder / f"{name}.log"
+
+    def start_broker(self) -> None:
+        """Start Redis, empty."""
+        child = self.run(self.broker.prepare())
+        self.broker.wait_ready(child, self.log("redis").read_text)
+
+    def start(self) -> None:
+        """Start Redis, beat, tick and the pollers."""
+        self.start_broker()
+        map_pollers(self.pollers)
+        self._stack.callback(map_pollers, 1)
+        for name in ("beat", "tick", *(f"poller{number}" for number in range(self.pollers))):
+            self.start_worker(name)
+
+    def start_worker(self, name: str) -> None:
+        """Start (again) one of the Celery processes."""
+        options = type("Options", (), {"pollers": self.pollers})()
+        state = type("Folders", (), {"base": self.folder})()
+        found = {program.name: program for program in processes.workers(options, state, self.environ)}
+        self.run(found[name])
+
+    def kill(self, name: str) -> None:
+        """kill -9, its children included."""
+        _, child = self._children[name]
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+    # Sites ----------------------------------------------------------------------------------------------
+    def start_sites(self, count: int, *, provider_id: int, interval_s: int = 1) -> list[Site]:
+        """Make sites and the simulator that plays them."""
+        rows = [
+            {
+                "slug": f"flow-{number}",
+                "name": f"Flow {number}",
+                "lat": 50.0,
+                "lon": 10.0,
+                "provider_id": provider_id,
+                "address": f"127.64.{number // 250}.{number % 250 + 1}:{self.port}",
+                "poll_interval_s": interval_s,
+                "life": "active",
+            }
+            for number in range(count)
+        ]
+        sites = create_sites(actor=TEST, rights=everything(), rows=rows)
+        self.simulate(sites)
+        return sites
+
+    def simulate(self, sites: Sequence[Site]) -> None:
+        """Start the simulator that plays these sites."""
+        fleet = [
+            {
+                "site": str(site.uuid),
+                "address": site.address.partition(":")[0],
+                "seed": site.pk,
+                "name": site.name,
+                "time_zone": "Europe/Berlin",
+                "workloads": 3,
+                "profile": "factory",
+            }
+            for site in sites
+        ]
+        fleet_file = self.folder / "fleet.json"
+        fleet_file.write_text(json.dumps({"sites": fleet}))
+        self.run(
+            processes.simulator(self.environ, number=0, fleet_file=fleet_file, port=self.port, control=self.control)
+        )
+        wait_for(self.control.exists, what="the simulator")
+
+    def fail(self, mode: str, *sites: Site) -> None:
+        """Have sites misbehave."""
+        self._order({"cmd": "fail", "mode": mode, "sites": [str(site.uuid) for site in sites]})
+
+    def heal(self, *sites: Site) -> None:
+        """Have sites behave again."""
+        self._order({"cmd": "heal", "sites": [str(site.uuid) for site in sites]})
+
+    def _order(self, order: dict[str, Any]) -> None:
+        request(self.control, order)
+
+
+def query(text: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Rows, as the owner."""
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(text, values)
+        return list(cursor.fetchall())
+
+
+def end_application_connections() -> None:
+    """Have PostgreSQL end every connection of the application's role (only its superuser may)."""
+    with psycopg.connect(os.environ["DATABASE_ADMIN_URL"], autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'archipelago_app'")
+    connections["default"].close()
+
+
+def shown(sites: Sequence[Site]) -> list[str]:
+    """What people see of these sites, in their order."""
+    rows = dict(query("SELECT site_id, shown FROM edge_sites_sitestate"))
+    return [rows[site.pk] for site in sites]
+
+
+def all_up(sites: Sequence[Site]) -> bool:
+    """Whether all are shown as up."""
+    return set(shown(sites)) == {"up"}

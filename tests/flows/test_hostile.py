@@ -1,0 +1,57 @@
+"""Hostile and broken agents in a running system (matrix rows 11 to 14): each fails by class, nobody else notices."""
+
+from typing import Any
+
+import pytest
+
+from tests.flows.system import System, all_up, query, shown, wait_for
+
+
+@pytest.mark.parametrize(
+    ("mode", "failure"),
+    [
+        ("hang", "timeout"),
+        ("loris", "timeout"),
+        ("garbage", "protocol_error"),
+        ("big", "protocol_error"),
+        ("bomb", "protocol_error"),
+        ("liar", "protocol_error"),
+        ("headers", "protocol_error"),
+        ("wrong_site", "identity_mismatch"),
+        ("wrong_protocol", "protocol_error"),
+    ],
+)
+def test_hostile_agents_fail_by_class_and_hold_up_nobody(
+    shared_system: tuple[System, list[Any]], mode: str, failure: str
+) -> None:
+    """Matrix rows 11 to 14: one site misbehaves; its row says how, and its neighbours are polled as before."""
+    system, sites = shared_system
+    bad, good = sites[0], sites[1:]
+    wait_for(lambda: all_up(sites), what="all up")
+    system.fail(mode, bad)
+    wait_for(
+        lambda: query("SELECT last_error FROM edge_sites_sitestate WHERE site_id = %s", bad.pk) == [(failure,)],
+        what=f"{mode} -> {failure}",
+    )
+    before = query("SELECT min(last_good_at) FROM edge_sites_sitestate WHERE site_id <> %s", bad.pk)[0][0]
+    wait_for(
+        lambda: query("SELECT min(last_good_at) FROM edge_sites_sitestate WHERE site_id <> %s", bad.pk)[0][0] > before,
+        what="neighbours polled meanwhile",
+    )
+    assert set(shown(good)) == {"up"}
+    assert "Traceback" not in system.log("poller0").read_text()
+    system.heal(bad)
+
+
+def test_future_clock_is_stored_at_receipt_time(shared_system: tuple[System, list[Any]]) -> None:
+    system, sites = shared_system
+    system.fail("future_clock", sites[3])
+    wait_for(
+        lambda: (
+            query("SELECT clock_offset_ms > 86400000 FROM edge_sites_sitestate WHERE site_id = %s", sites[3].pk)
+            == [(True,)]
+        ),
+        what="the clock's offset",
+    )
+    assert query("SELECT count(*) FROM sample WHERE at > now()") == [(0,)]
+    assert shown([sites[3]]) == ["up"]
