@@ -16,7 +16,7 @@ setup:
 
 test: setup
 	@$(PY) -m pytest -m "not full"
-	@$(PY) scripts/node.py --test "tests/js/*.test.mjs"
+	@PATH="$$PWD/.venv/bin:$$PATH" npm test --silent
 
 check: setup
 	@$(PY) scripts/check.py

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.core.exceptions import RequestDataTooBig
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import APIKeyCookie, HttpBearer
 
-from fleet.error_pages import database_away, error_json
+from fleet.error_pages import database_away, error_json, not_storable
 from fleet.kit.errors import DomainError
 from fleet.people.models import User
 from sites.api import router as sites_router
@@ -76,7 +77,7 @@ def _unauthenticated(request: HttpRequest, error: AuthenticationError | None) ->
 @api.exception_handler(ValidationError)
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     details: dict[str, object] = {
-        ".".join(str(part) for part in row["loc"] if part not in {"body", "query", "path"}): row["msg"]
+        ".".join(str(part) for part in row["loc"] if part not in {"body", "query", "path"}) or "body": row["msg"]
         for row in error.errors
     }
     return error_json("invalid", "Some values cannot be taken.", 422, details)
@@ -84,7 +85,14 @@ def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    if error.status_code == 403:  # django-ninja's own, for a session without its CSRF token
+        return error_json("csrf", "A session needs its CSRF token in X-CSRFToken; a bearer token does not.", 403)
     return error_json("bad_request" if error.status_code == 400 else "error", error.message, error.status_code)
+
+
+@api.exception_handler(RequestDataTooBig)
+def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    return error_json("too_large", "The body is larger than anything that is taken here.", 413)
 
 
 @api.exception_handler(Http404)
@@ -97,6 +105,13 @@ def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
 def _database_away(request: HttpRequest, error: Exception) -> HttpResponse:
     request.rollback = True  # type: ignore[attr-defined]
     return database_away(request, error)
+
+
+@api.exception_handler(DataError)
+@api.exception_handler(UnicodeEncodeError)
+def _not_storable(request: HttpRequest, error: Exception) -> HttpResponse:
+    request.rollback = True  # type: ignore[attr-defined]
+    return not_storable(request, error)
 
 
 @api.exception_handler(Exception)

@@ -30,7 +30,7 @@ app.conf.beat_schedule = {
 app.conf.beat_scheduler = "fleet.celery:Scheduler"
 
 
-class Scheduler(PersistentScheduler):  # type: ignore[misc]  # carries no types
+class Scheduler(PersistentScheduler):
     """Celery's own wakes 10 ms early and spins until the time has come: for a task a second, 1 % of a core."""
 
     def adjust(self, n: Any, drift: float = 0.0) -> Any:

@@ -2,7 +2,7 @@
 
 import logging
 
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
@@ -11,6 +11,7 @@ from fleet.kit.htmx import toast, wants_fragment
 
 logger = logging.getLogger(__name__)
 DATABASE_AWAY = (OperationalError, InterfaceError)
+NOT_STORABLE = (DataError, UnicodeEncodeError)
 TITLES = {
     400: "That request could not be read",
     403: "That is not yours to do",
@@ -59,6 +60,12 @@ def database_away(request: HttpRequest, error: Exception) -> HttpResponse:
     logger.error("database away: %s", str(error).split("\n")[0])
     message = "The database does not answer. Try again shortly."
     return respond(request, status=503, message=message, code="unavailable")
+
+
+def not_storable(request: HttpRequest, error: Exception) -> HttpResponse:
+    """422 for a text or number that PostgreSQL cannot hold (a NUL, half a character, 2^80), wherever it came in."""
+    logger.warning("not storable: %s", str(error).split("\n")[0])
+    return respond(request, status=422, message="A value holds what cannot be stored.", code="invalid")
 
 
 def from_domain_error(request: HttpRequest, error: DomainError) -> HttpResponse:

@@ -13,7 +13,16 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.utils import timezone
 
-from fleet.error_pages import DATABASE_AWAY, database_away, error_json, from_domain_error, in_api_shape, is_api
+from fleet.error_pages import (
+    DATABASE_AWAY,
+    NOT_STORABLE,
+    database_away,
+    error_json,
+    from_domain_error,
+    in_api_shape,
+    is_api,
+    not_storable,
+)
 from fleet.kit.errors import DomainError
 from fleet.kit.tenancy import NOBODY, Rights, scope, with_request
 from fleet.people.models import User
@@ -140,4 +149,6 @@ class ScopeMiddleware:
         request.rollback = True  # type: ignore[attr-defined]
         if isinstance(exception, DATABASE_AWAY):
             return database_away(request, exception)
+        if isinstance(exception, NOT_STORABLE):
+            return not_storable(request, exception)
         return from_domain_error(request, exception) if isinstance(exception, DomainError) else None

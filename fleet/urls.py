@@ -18,7 +18,7 @@ urlpatterns = [
     path("views/forget/", views.view_forget, name="view_forget"),
     path("api/docs", views.api_docs, {"api": api}, name="api_docs"),
     path("api/v1/", api.urls),
-    path("accounts/", include("allauth.account.urls")),
+    path("accounts/", include("fleet.people.urls")),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),

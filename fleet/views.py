@@ -27,6 +27,7 @@ from sites.models import Site
 from sites.views.present import (
     FIGURES,
     LABELS,
+    TIMELINE_BIN_S,
     components_of,
     events_of,
     kind_of,
@@ -40,7 +41,7 @@ from sites.views.present import (
 
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
-CHANGES_READ = 5000
+CHANGES_READ = 40
 LISTS = ("state", "provider", "region", "ring")
 
 
@@ -52,9 +53,12 @@ def _filters(query: QueryDict) -> dict[str, Any]:
     return found
 
 
-def _passes(site: Site, filters: Mapping[str, Any], *, ignoring: str = "") -> bool:
-    values = {"state": kind_of(site), "provider": str(site.provider_id), "region": site.region, "ring": site.ring}
-    if any(filters[name] and values[name] not in filters[name] for name in LISTS if name != ignoring):
+def _passes(site: Site, filters: Mapping[str, Any]) -> bool:
+    """Whether a site passes. Its state is only looked at, and so only asked for, when it is filtered by."""
+    if filters["state"] and kind_of(site) not in filters["state"]:
+        return False
+    values = {"provider": str(site.provider_id), "region": site.region, "ring": site.ring}
+    if any(filters[name] and value not in filters[name] for name, value in values.items()):
         return False
     needle = filters["q"].lower()
     return not needle or needle in f"{site.name} {site.slug} {site.provider.name} {site.region}".lower()
@@ -68,11 +72,14 @@ def _query(filters: Mapping[str, Any]) -> str:
 
 
 # Parts ------------------------------------------------------------------------------------------------------
-def _figures(request: ScopedRequest, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Five figures that add up to the active sites; each link switches its state on or off as a filter."""
+def _counts(request: ScopedRequest) -> dict[str, int]:
+    """Active sites by kind. An unreachable site's availability is unknown by rule: it counts as unreachable only."""
     counts = selectors.figures(request.who)
-    # An unreachable site's availability is unknown by rule: it is counted once, as unreachable.
-    counts["unknown"] = max(0, counts["unknown"] - counts["unreachable"])
+    return {**counts, "unknown": max(0, counts["unknown"] - counts["unreachable"])}
+
+
+def _figures(counts: Mapping[str, int], filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Five figures that add up to the active sites; each link switches its state on or off as a filter."""
     rows = []
     for kind in FIGURES:
         switched = {**filters, "state": filters["state"] ^ {kind}}
@@ -88,9 +95,14 @@ def _figures(request: ScopedRequest, filters: Mapping[str, Any]) -> list[dict[st
     return rows
 
 
-def _attention(request: ScopedRequest, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Sites that need somebody and pass the filters, worst first, with why and who took them."""
-    found = [site for site in selectors.attention(request.who, limit=ATTENTION_READ) if _passes(site, filters)]
+def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Sites that need somebody and pass the filters, worst first, with why and who took them.
+
+    `counts` are the fleet's figures: they say how many there are without reading them all.
+    """
+    filtered = bool(_query(filters))
+    read = selectors.attention(request.who, limit=ATTENTION_READ if filtered else ATTENTION_SHOWN)
+    found = [site for site in read if _passes(site, filters)]
     rows = [
         {
             "site": site,
@@ -102,13 +114,25 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any]) -> dict[str, 
         }
         for site in found[:ATTENTION_SHOWN]
     ]
-    return {"rows": rows, "total": len(found), "more": len(found) - len(rows)}
+    total = len(found) if filtered else sum(counts[kind] for kind in ("down", "degraded", "unreachable"))
+    return {"rows": rows, "total": total, "more": max(0, total - len(rows))}
 
 
 def _timeline(request: ScopedRequest, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Failures of the last 24 hours among the sites that pass the filters, and the newest changes of any state."""
     now = utc_now()
-    changes = selectors.recent_changes(request.who, since=now - timedelta(hours=24), limit=CHANGES_READ)
-    return timeline_of([row for row in changes if _passes(row.site, {**filters, "state": set()})], now=now)
+    since = now - timedelta(hours=24)
+    narrow: dict[str, Any] = {
+        "providers": [int(pk) for pk in filters["provider"] if pk.isascii() and pk.isdigit() and len(pk) < 10],
+        "regions": sorted(filters["region"]),
+        "rings": sorted(filters["ring"]),
+        "text": filters["q"],
+    }
+    bins = selectors.failures_by_bin(request.who, since=since, bin_s=TIMELINE_BIN_S, **narrow)
+    every = {**filters, "state": set()}
+    changes = selectors.recent_changes(request.who, since=since, limit=CHANGES_READ)
+    last = [row for row in changes if _passes(row.site, every)]
+    return timeline_of(bins, last, since=since)
 
 
 def _panel(request: ScopedRequest, site: Site) -> dict[str, Any]:
@@ -150,13 +174,13 @@ def _selected_panel(request: ScopedRequest) -> dict[str, Any] | None:
 def overview(request: ScopedRequest) -> HttpResponse:
     """The live map and everything around it."""
     filters = _filters(request.GET)
-    figures = _figures(request, filters)
+    counts = _counts(request)
     context = {
         "filters": filters,
         "filtered": bool(_query(filters)),
-        "figures": figures,
-        "fleet_size": sum(row["count"] for row in figures),
-        "attention": _attention(request, filters),
+        "figures": _figures(counts, filters),
+        "fleet_size": counts["sites"],
+        "attention": _attention(request, filters, counts),
         "timeline": _timeline(request, filters),
         "panel": _selected_panel(request),
         "selected": request.GET.get("site", ""),
@@ -172,17 +196,20 @@ def overview(request: ScopedRequest) -> HttpResponse:
 @require_safe
 def figures(request: ScopedRequest) -> HttpResponse:
     """The strip of figures."""
-    return django_render(request, "overview/_figures.html", {"figures": _figures(request, _filters(request.GET))})
+    return django_render(
+        request, "overview/_figures.html", {"figures": _figures(_counts(request), _filters(request.GET))}
+    )
 
 
 @require_safe
 def attention(request: ScopedRequest) -> HttpResponse:
     """The list of what needs somebody."""
     filters = _filters(request.GET)
+    counts = _counts(request)
     context = {
-        "attention": _attention(request, filters),
+        "attention": _attention(request, filters, counts),
         "filtered": bool(_query(filters)),
-        "fleet_size": selectors.figures(request.who)["sites"],
+        "fleet_size": counts["sites"],
         "selected": request.GET.get("site", ""),
     }
     return django_render(request, "overview/_attention.html", context)
@@ -204,8 +231,8 @@ def site_panel(request: ScopedRequest, slug: str) -> HttpResponse:
 @require_safe
 def wall(request: ScopedRequest) -> HttpResponse:
     """The kiosk."""
-    none = _filters(QueryDict())
-    context = {"figures": _figures(request, none), "attention": _attention(request, none)}
+    none, counts = _filters(QueryDict()), _counts(request)
+    context = {"figures": _figures(counts, none), "attention": _attention(request, none, counts)}
     return render(request, page="wall/page.html", fragment="wall/_attention.html", context=context)
 
 

@@ -22,6 +22,7 @@ VENDOR = ROOT / "static" / "vendor"
 MODULES = ROOT / "node_modules"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LEAST = (3, 11)
+BYTES_NEEDED = 1_500_000_000
 
 
 class SetupError(Exception):
@@ -32,10 +33,12 @@ def main(arguments: list[str]) -> int:
     """Prepare what the goal needs: `run`, `test` (also the tools and a Chromium), `front-end` (that alone)."""
     goal = arguments[0] if arguments else "run"
     try:
+        if not os.access(ROOT, os.W_OK):
+            raise SetupError(f"There is no right to write to {ROOT}.")
         if goal != "front-end":
             virtual_environment()
             packages(tools=goal == "test")
-        front_end()
+        front_end(tools=goal == "test")
         if goal == "test":
             chromium()
     except SetupError as error:
@@ -71,6 +74,8 @@ def packages(*, tools: bool) -> None:
     wanted = list(project["project"]["dependencies"])
     if tools:
         wanted += [entry for entry in project["dependency-groups"]["dev"] if isinstance(entry, str)]
+    if shutil.disk_usage(ROOT).free < BYTES_NEEDED:
+        raise SetupError(f"Not enough free space in {ROOT}: {BYTES_NEEDED // 10**6} MB are needed.")
     say(f"installing {len(wanted)} packages and what they need into .venv; this takes a minute or two")
     command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if not run([*command, "-c", str(ROOT / "constraints.txt"), *wanted]):
@@ -78,18 +83,20 @@ def packages(*, tools: bool) -> None:
     set_stamp(name, stamp)
 
 
-def front_end() -> None:
-    """Install the front-end packages and build static/vendor from them, with the node of .venv."""
-    if not (ROOT / "package.json").exists():
-        return
+def front_end(*, tools: bool) -> None:
+    """Build static/vendor from the front-end packages, with the node of .venv; `tools` wants the packages too."""
     lock = fingerprint(ROOT / "package.json", ROOT / "package-lock.json")
-    if not (MODULES.is_dir() and is_stamped("node-modules", lock)):
+    source = fingerprint(ROOT / "package-lock.json", ROOT / "scripts" / "build_front_end.mjs")
+    built = VENDOR.is_dir() and is_stamped("vendor", source)
+    if built and not tools:
+        return
+    # npm leaves that file when an installation is complete.
+    if not ((MODULES / ".package-lock.json").exists() and is_stamped("node-modules", lock)):
         say("installing the front-end packages")
         if not node("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"):
             raise SetupError("The front-end packages cannot be installed; npm's own message is above.")
         set_stamp("node-modules", lock)
-    source = fingerprint(ROOT / "package-lock.json", ROOT / "scripts" / "build_front_end.mjs")
-    if not (VENDOR.is_dir() and is_stamped("vendor", source)):
+    if not built:
         say("building the front end")
         if not node("npm", "run", "--silent", "build"):
             raise SetupError("The front end cannot be built; the message is above.")
@@ -142,10 +149,18 @@ def set_stamp(name: str, value: str) -> None:
 
 
 def run(command: list[str], *, environ: dict[str, str] | None = None, quiet: bool = False) -> bool:
-    """Run a command in the checkout, its output on our error stream (or nowhere when quiet). True if it succeeds."""
-    output = subprocess.DEVNULL if quiet else sys.stderr
+    """Run a command in the checkout and show its output, without addresses, unless `quiet`. True if it succeeds.
+
+    The one address that `make run` prints is the dashboard's.
+    """
+    output = subprocess.DEVNULL if quiet else subprocess.PIPE
     try:
-        return subprocess.run(command, cwd=ROOT, env=environ, stdout=output, stderr=output, check=False).returncode == 0
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT) as child:
+            for line in child.stdout or ():
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    say(text.replace("http://", "").replace("https://", ""))
+        return child.returncode == 0
     except OSError as error:
         raise SetupError(f"{command[0]} cannot be run: {(error.strerror or str(error)).lower()}.") from None
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from ninja import Query, Router, Schema
+from ninja.responses import Status
 
 from fleet.kit.api import page_of
 from fleet.kit.errors import Invalid
@@ -73,7 +74,7 @@ def _filtered(found: QuerySet[Site], filters: SiteFilters) -> QuerySet[Site]:
 
 
 @router.post("/sites", response={201: schemas.SiteDetailOut}, summary="Create a site")
-def create(request: ScopedRequest, body: schemas.SiteIn) -> tuple[int, dict[str, Any]]:
+def create(request: ScopedRequest, body: schemas.SiteIn) -> Status[dict[str, Any]]:
     """Make a site; it is polled at once if `life` is active."""
     values = body.dict()
     life = values.pop("life")
@@ -81,7 +82,7 @@ def create(request: ScopedRequest, body: schemas.SiteIn) -> tuple[int, dict[str,
         raise Invalid("A new site is planned or active.", details={"life": "planned or active"})
     values["provider"] = get_provider(scope=request.who, slug=values["provider"])
     site = create_site(actor=request.who, rights=request.rights, values=values, life=life)
-    return 201, _detail(request, site.slug)
+    return Status(201, _detail(request, site.slug))
 
 
 @router.get("/sites/{slug}", response=schemas.SiteDetailOut, summary="One site")
@@ -115,11 +116,11 @@ def retire(request: ScopedRequest, slug: str) -> dict[str, Any]:
 
 
 @router.post("/sites/{slug}/poll", response={202: None}, summary="Poll a site now")
-def poll(request: ScopedRequest, slug: str) -> tuple[int, None]:
+def poll(request: ScopedRequest, slug: str) -> Status[None]:
     """Make the site due at once."""
     site = get_site(scope=request.who, slug=slug)
     poll_now(actor=request.who, rights=request.rights, site=site)
-    return 202, None
+    return Status(202, None)
 
 
 class Span(Schema):
@@ -131,7 +132,10 @@ class Span(Schema):
     def bounds(self) -> tuple[datetime, datetime]:
         """(since, until), aware. Raises Invalid when empty or too long."""
         until = _aware(self.until) or timezone.now()
-        since = _aware(self.since) or until - timedelta(days=1)
+        try:
+            since = _aware(self.since) or until - timedelta(days=1)
+        except OverflowError:  # a day before the first day there is
+            since = until
         if since >= until or until - since > MAX_SPAN:
             raise Invalid(f"since lies before until, by at most {MAX_SPAN.days} days")
         return since, until

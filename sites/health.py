@@ -118,7 +118,7 @@ def away_for(health: Health, now: datetime) -> timedelta | None:
 
 def _show(after: Health, verdict: str, now: datetime, policy: Policy) -> Health:
     """Worse is shown at once; better, from an earlier verdict, after `reports_to_improve` in a row."""
-    calm = replace(after, candidate="", candidate_count=0, candidate_since=None)
+    calm = replace(after, candidate="", candidate_count=0, candidate_since=None) if after.candidate else after
     if after.shown == verdict:
         return calm
     if after.shown == UNKNOWN or _BADNESS[verdict] > _BADNESS[after.shown]:

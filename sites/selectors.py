@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+import psycopg
 from django.db import connections
 from django.db.models import Prefetch, Q, QuerySet
 
@@ -196,18 +197,41 @@ def recent_changes(who: Scope, *, since: datetime, limit: int = 500) -> list[Sta
     return list(found[:limit])
 
 
-def changes_by_hour(who: Scope, *, since: datetime) -> list[tuple[datetime, str, int]]:
-    """(hour, state, count) of availability changes and losses of reach since then, oldest first."""
+def failures_by_bin(
+    who: Scope,
+    *,
+    since: datetime,
+    bin_s: int,
+    providers: Sequence[int] = (),
+    regions: Sequence[str] = (),
+    rings: Sequence[str] = (),
+    text: str = "",
+) -> list[tuple[int, str, int]]:
+    """(bin, state, count) of beginnings of down, degraded and unreachable since then; bins are `bin_s` long, from 0.
+
+    The rest narrows to sites of these providers, regions and rings (empty: all), and with `text` in their names.
+    """
     condition, values = _limited_sql(who)
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT date_trunc('hour', i.valid_from, 'UTC'), i.state, count(*)
-            FROM edge_sites_stateinterval i JOIN edge_sites_site s ON s.id = i.site_id
-            WHERE i.valid_from >= %s AND i.superseded_at IS NULL AND i.state <> 'unknown' AND {condition}
+            SELECT floor(extract(epoch FROM i.valid_from - %s) / %s)::int, i.state, count(*)
+            FROM edge_sites_stateinterval i
+            JOIN edge_sites_site s ON s.id = i.site_id JOIN edge_sites_provider p ON p.id = s.provider_id
+            WHERE i.recorded_at >= %s AND i.valid_from >= %s AND i.superseded_at IS NULL
+                AND i.state IN ('down', 'degraded', 'unreachable')
+                AND (cardinality(%s::int[]) = 0 OR s.provider_id = ANY(%s::int[]))
+                AND (cardinality(%s::text[]) = 0 OR s.region = ANY(%s::text[]))
+                AND (cardinality(%s::text[]) = 0 OR s.ring = ANY(%s::text[]))
+                AND strpos(lower(concat_ws(' ', s.name, s.slug, p.name, s.region)), lower(%s)) > 0
+                AND {condition}
             GROUP BY 1, 2 ORDER BY 1, 2
-            """,  # noqa: S608
-            [since, *values],
+            """,  # noqa: S608  (the condition is built from constants; values are bound)
+            [
+                *(since, bin_s, since, since),
+                *(part for narrow in (providers, regions, rings) for part in (list(narrow), list(narrow))),
+                *(text, *values),
+            ],
         )
         return list(cursor.fetchall())
 
@@ -329,9 +353,10 @@ def poll_targets(site_ids: Sequence[int]) -> list[PollTarget]:
     """What a poll needs of each site that is still active. Opens the poller's scope itself."""
     if not site_ids:
         return []
-    with scope(POLL_SCOPE), connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_TARGETS, [list(site_ids)])
-        return [_target(row) for row in cursor.fetchall()]
+    # psycopg's own cursor, asked for binary rows, takes a third of the time that Django's takes for text.
+    with scope(POLL_SCOPE), psycopg.Cursor(connections[DEFAULT].connection) as cursor:
+        cursor.execute(_TARGETS, [list(site_ids)], binary=True)
+        return [_target(row) for row in cursor]
 
 
 def _target(row: Sequence[Any]) -> PollTarget:

@@ -8,6 +8,7 @@ llhttp's work (httptools); nothing here parses by itself.
 import asyncio
 import resource
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httptools
@@ -47,15 +48,17 @@ class Answer:
 class Connection(asyncio.Protocol):
     """One connection to one agent, at most one request at a time.
 
-    `deadline` is the loop time at which the request under way fails, or 0 while idle.
+    `deadline` is the loop time at which the request under way fails, or 0 while idle. `lost` is told when it ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[["Connection"], None]) -> None:
+        self.key: object = None
         self.transport: asyncio.Transport | None = None
         self.deadline = 0.0
         self.usable = True
+        self._lost = lost
         self._waiter: asyncio.Future[Answer] | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._error: WireError | None = None
         self._start()
 
@@ -92,7 +95,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what nobody asked for ends the connection."""
-        if self._waiter is None:
+        if self._waiter is None or self._parser is None:
             self.close()
             return
         if not self._headers_done:
@@ -108,6 +111,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other side closed; a request under way failed."""
         self.usable = False
+        self._lost(self)
+        self.transport = self._parser = None  # breaks the cycles: a poller freezes what it keeps, so none is collected
         if self._waiter is None:
             return
         if self._header_bytes == 0:
@@ -141,6 +146,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Hand the answer over."""
+        assert self._parser is not None
         status = self._parser.get_status_code()
         if status < 200:
             self._refuse("an interim response that nobody asked for")
@@ -182,6 +188,7 @@ class Wire:
         self.evicted = 0
         self.opened = 0
         self._kept: OrderedDict[object, Connection] = OrderedDict()
+        self._busy: set[Connection] = set()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
     def __len__(self) -> int:
@@ -193,8 +200,6 @@ class Wire:
         if found is None:
             return None
         if not found.usable or found.deadline:
-            if not found.usable:
-                del self._kept[key]
             return None
         self._kept.move_to_end(key)
         return found
@@ -204,25 +209,29 @@ class Wire:
         self._make_room()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await self.loop.create_connection(Connection, ip, port)
+                _, connection = await self.loop.create_connection(lambda: Connection(self._forget), ip, port)
         except TimeoutError:
             raise WireError(Failure.TIMEOUT, f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
             raise WireError(Failure.UNREACHABLE, error.strerror or str(error)) from None
         self.opened += 1
+        connection.key = key
         self._kept[key] = connection
         return connection
 
     async def get(self, connection: Connection, message: bytes, *, started: float) -> Answer:
         """One request on an open connection, done within TOTAL_TIMEOUT_S of `started`. Raises WireError."""
-        return await connection.request(message, started + TOTAL_TIMEOUT_S, self.loop)
+        self._busy.add(connection)
+        try:
+            return await connection.request(message, started + TOTAL_TIMEOUT_S, self.loop)
+        finally:
+            self._busy.discard(connection)
 
     def close(self) -> None:
         """Close everything."""
         self._sweeper.cancel()
-        for connection in self._kept.values():
+        for connection in list(self._kept.values()):
             connection.close()
-        self._kept.clear()
 
     def _make_room(self) -> None:
         """Close the least recently used idle connections beyond the limit."""
@@ -230,18 +239,18 @@ class Wire:
             idle = next((key for key, connection in self._kept.items() if not connection.deadline), None)
             if idle is None:
                 return
-            self._kept.pop(idle).close()
+            self._kept[idle].close()
+            del self._kept[idle]
             self.evicted += 1
 
+    def _forget(self, connection: Connection) -> None:
+        """A connection has ended; another may be kept under its key by now."""
+        if self._kept.get(connection.key) is connection:
+            del self._kept[connection.key]
+
     def _sweep(self) -> None:
-        """Fail requests past their deadline, and forget connections that their agents closed."""
+        """Fail requests past their deadline. One timer for all is cheaper than a timer a request."""
         now = self.loop.time()
-        gone = []
-        for key, connection in self._kept.items():
-            if connection.deadline and connection.deadline < now:
-                connection.fail(Failure.TIMEOUT, f"no whole answer within {TOTAL_TIMEOUT_S:g} s")
-            if not connection.usable:
-                gone.append(key)
-        for key in gone:
-            del self._kept[key]
+        for connection in [busy for busy in self._busy if 0 < busy.deadline < now]:
+            connection.fail(Failure.TIMEOUT, f"no whole answer within {TOTAL_TIMEOUT_S:g} s")
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)

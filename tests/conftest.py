@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connections
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from fleet.kit.tenancy import Rights, Scope, job
@@ -45,6 +45,14 @@ def empty_database() -> None:
 def quick_passwords() -> None:
     """Hash passwords fast: the hash that production uses takes a third of a second by intention."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def plain_static() -> Iterator[None]:
+    """Names of static files as they are, so that pages can be rendered without collectstatic."""
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    with override_settings(STORAGES=settings.STORAGES | {"staticfiles": plain}):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from fleet.stack.state import State, open_state
 
 SLOTS = 16  # test runs at the same time on one checkout
 _services = ExitStack()
+_database: list[tuple[postgres.Cluster, subprocess.Popen[bytes], Program]] = []
 
 
 def _free_state() -> State:
@@ -60,7 +61,9 @@ def start() -> None:
     cluster, broker = postgres.Cluster(state, durable=False), redis.Broker(state)
     if own_database:
         database_log = state.logs / "postgres.log"
-        database = _keep(cluster.prepare(), database_log)
+        program = cluster.prepare()
+        database = _keep(program, database_log)
+        _database.append((cluster, database, program))
     if own_redis:
         log = state.logs / "redis.log"
         broker.wait_ready(_keep(broker.prepare(), log), log.read_text)
@@ -70,6 +73,20 @@ def start() -> None:
         plan = database_urls(cluster)
         provision(plan)
         os.environ |= {"DATABASE_URL": plan.app, "DATABASE_OWNER_URL": plan.owner, "DATABASE_ADMIN_URL": plan.admin}
+
+
+def crash_database() -> None:
+    """Stop our PostgreSQL at once, as a power loss would, and start it again on what is on its disk.
+
+    Fails where the environment names a PostgreSQL: that one is not ours to crash.
+    """
+    cluster, child, program = _database[0]
+    child.send_signal(signal.SIGQUIT)
+    child.wait(20)
+    log = cluster.state.logs / "postgres.log"
+    child = _keep(program, log)
+    _database[0] = (cluster, child, program)
+    cluster.wait_ready(child, log.read_text)
 
 
 def pytest_unconfigure() -> None:

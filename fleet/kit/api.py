@@ -42,4 +42,4 @@ def _read_cursor(cursor: str, key: str, model: type[Model]) -> int | str:
             raise ValueError("not what a page gives")
     except Exception:  # noqa: BLE001  (hostile text: whatever goes wrong in reading it means the same)
         raise Invalid("This cursor is not one of ours.", details={"cursor": "take it from `next`"}) from None
-    return value  # type: ignore[no-any-return]  # its type was just compared
+    return value

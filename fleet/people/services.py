@@ -76,7 +76,6 @@ def mint_token(*, actor: Scope, user: User, now: datetime, days: int = TOKEN_DAY
     return token
 
 
-@transaction.atomic
 def note_use(token: ApiToken, *, now: datetime) -> None:
     """Record the last use of a token, at most once a minute."""
     if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):

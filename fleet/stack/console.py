@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -36,8 +37,7 @@ class Console:
 
     def closing(self, text: str) -> None:
         """Print a line as it is, without a name before it."""
-        with self._lock:
-            print(text, file=self._stream, flush=True)
+        self._write(text)
 
     def relay(self, name: str, line: str, *, loud_before: bool = False) -> bool:
         """Print a child's line unless it is hidden: when quiet, only warnings, errors and what follows them are shown.
@@ -56,8 +56,12 @@ class Console:
         if self._coloured:
             colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
             label = f"\x1b[{colour}m{label}\x1b[0m"
-        with self._lock:
-            print(label, text, file=self._stream, flush=True)
+        self._write(f"{label} {text}")
+
+    def _write(self, text: str) -> None:
+        """Print a line. A terminal that is gone must not stop the readers: children would block on full pipes."""
+        with self._lock, suppress(OSError, ValueError):
+            print(text, file=self._stream, flush=True)
 
 
 class LogFile:

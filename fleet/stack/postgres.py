@@ -96,7 +96,7 @@ class Cluster:
             stop_signal=signal.SIGINT,  # fast: ends sessions, writes a checkpoint
             death_signal=signal.SIGQUIT,  # immediate: the write-ahead log repairs the rest at the next start
             stop_s=30.0,
-            unsaid=("LOG:",),
+            unsaid=("LOG:", "the database system is starting up"),
         )
 
     def wait_ready(self, child: subprocess.Popen[bytes], output: Callable[[], str]) -> None:

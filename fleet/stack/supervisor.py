@@ -148,8 +148,10 @@ class Supervisor:
                 deadlines.append((child, now + child.program.stop_s))
         while any(child.alive for child, _ in deadlines):
             for child, deadline in deadlines:
-                if child.process and child.alive and (self.hurry.is_set() or time.monotonic() > deadline):
+                if child.process and child.program and time.monotonic() > deadline:
                     signal_group(child.process, signal.SIGKILL)
+                elif child.process and child.program and self.hurry.is_set():
+                    signal_group(child.process, child.program.death_signal)
             time.sleep(0.02)
         for child in children:
             if child.process:

@@ -21,10 +21,13 @@ from fleet.stack.process import Program, tie_to_parent
 from fleet.stack.readiness import wait_for_sites, wait_for_web
 from fleet.stack.servers import Servers, start_servers
 from fleet.stack.state import ROOT, State, open_state, write_private
+from fleet.stack.static import collecting
 from fleet.stack.supervisor import Supervisor
 
 RUN_FILE = ROOT / ".run" / "env.json"
 SECOND_SIGNAL_S = 1.0
+# Without what packages bring and we never serve: compressing it would take most of the time.
+COLLECT = "collectstatic --clear --no-input --verbosity 0 -i *.js.map -i redoc* -i *-4.js -i *-4.min.js"
 
 
 class Interrupted(BaseException):
@@ -135,8 +138,10 @@ class _Life:
             )
         )
         self._supervisor.finish(self._supervisor.begin(processes.front_end(environ)))
-        static = processes.django("static", environ, "collectstatic --no-input --verbosity 0")
-        self._supervisor.finish(self._supervisor.begin(static))
+        with collecting() as needed:
+            if needed:
+                static = processes.django("static", environ, COLLECT)
+                self._supervisor.finish(self._supervisor.begin(static))
         self._supervisor.finish(data)
 
     def _start_processes(self, environ: Mapping[str, str]) -> None:
@@ -165,6 +170,8 @@ class _Life:
         for user in USERS:
             whose = f"{user.role.replace('_', ' ')}{f' of {user.provider}' if user.provider else ', all sites'}"
             self._console.closing(f"  {user.name:<{width}}  {password}  {whose}")
+        control = control_socket(self._state, 0)
+        self._console.closing(f"To let sites fail: .venv/bin/python -m agent simctl --control {control} fail dark all")
         self._console.closing(
             f"Started in {time.monotonic() - self._began:.0f} s. From here on only warnings are shown; "
             f"everything is in {self._state.logs}. Ctrl-C stops."
@@ -195,7 +202,8 @@ class _Life:
                 self._supervisor.hurry.set()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, handle)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup is respected
+                signal.signal(number, handle)
         if _parent_is_make():  # which, killed outright, would leave us behind
             tie_to_parent(signal.SIGTERM, os.getppid())
 

@@ -47,11 +47,13 @@ class Outcome:
     @property
     def wide(self) -> bool:
         """Whether more than the figures of the state row change."""
-        report, target, before = self.report, self.result.target, self.result.target.health
+        report, target = self.report, self.result.target
         if report is None:
             return True
         return (
-            replace(self.decision.health, last_good_at=before.last_good_at) != before
+            self.decision.visible
+            or bool(self.decision.changes)
+            or _counts(self.decision.health) != _counts(target.health)
             or self.new_components
             or self.result.keep_workloads
             or bool(target.last_error)
@@ -61,6 +63,11 @@ class Outcome:
             or (report.busy is not None) != target.busy
             or report.journal_seq != target.journal_seq
         )
+
+
+def _counts(state: Health) -> tuple[int, str, int]:
+    """What may change in a health that neither shows nor records a change."""
+    return state.misses, state.candidate, state.candidate_count
 
 
 def decide(result: PollResult) -> Outcome:
@@ -97,7 +104,6 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
     outcomes = [decide(result) for result in results]
     good = [outcome for outcome in outcomes if outcome.report is not None]
     wide = [outcome for outcome in outcomes if outcome.wide]
-    narrow = [outcome for outcome in good if not outcome.wide]
     with scope(POLLER), connections[DEFAULT].cursor() as cursor:
         # Rows are locked in one order, whatever order they answered in.
         if outcomes:
@@ -106,9 +112,9 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
             cursor.execute(sql.MAKE_BATCH)
             # Django does not translate the errors of a COPY by itself.
             with connections[DEFAULT].wrap_database_errors, cursor.copy(sql.COPY_BATCH) as copy:
-                narrow_ids = {id(outcome) for outcome in narrow}
+                wide_ids = {id(outcome) for outcome in wide}
                 for outcome in good:
-                    copy.write_row(_figures(outcome, update=id(outcome) in narrow_ids))
+                    copy.write_row(_figures(outcome, update=id(outcome) not in wide_ids))
         lag_max_ms = 0
         if wide:
             _write_components(cursor, wide)

@@ -170,40 +170,42 @@ def lane(intervals: Sequence[StateInterval], axis: str, *, since: datetime, unti
 
 
 TIMELINE_BINS = 144
+TIMELINE_BIN_S = 86400 // TIMELINE_BINS
 TIMELINE_HEIGHT = 34
 _BIN_PX = 10
 
 
-def timeline_of(changes: Sequence[StateInterval], *, now: datetime, last: int = 3) -> dict[str, Any]:
-    """Changes of the last 24 hours as stacked bars of ten minutes, and the newest few. `changes` newest first."""
-    begin = now - timedelta(hours=24)
-    bins: list[dict[str, int]] = [{} for _ in range(TIMELINE_BINS)]
-    told = [row for row in changes if row.state not in ("unknown", "reachable") and row.valid_from >= begin]
-    width_s = 86400 / TIMELINE_BINS
-    for row in told:
-        place = min(TIMELINE_BINS - 1, int((row.valid_from - begin).total_seconds() // width_s))
-        bins[place][row.state] = bins[place].get(row.state, 0) + 1
-    most = max((sum(counts.values()) for counts in bins), default=0)
-    bars = [bar for place, counts in enumerate(bins) for bar in _stack(place, counts, most, begin)]
+def timeline_of(
+    bins: Iterable[tuple[int, str, int]], changes: Sequence[StateInterval], *, since: datetime, last: int = 3
+) -> dict[str, Any]:
+    """24 hours from `since` as stacked bars, and the newest few changes.
+
+    `bins` are (number of the bin, state, count) of failures; recoveries are not drawn, since colour is for what needs
+    somebody. `changes`, of any state, come newest first.
+    """
+    stacks: dict[int, dict[str, int]] = {}
     totals: dict[str, int] = {}
-    for row in told:
-        totals[row.state] = totals.get(row.state, 0) + 1
+    for place, state, count in bins:
+        stacks.setdefault(min(place, TIMELINE_BINS - 1), {})[state] = count
+        totals[state] = totals.get(state, 0) + count
+    most = max((sum(counts.values()) for counts in stacks.values()), default=0)
     words = ", ".join(f"{count} {_BEGAN.get(state, state)}" for state, count in sorted(totals.items()))
-    first_hour = begin.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    first_hour = since.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     hours = [hour for step in range(24) if (hour := first_hour + timedelta(hours=step)).hour % 6 == 0]
+    told = [row for row in changes if row.state not in ("unknown", "reachable")]
     return {
-        "bars": bars,
-        "hours": [{"x": round((hour - begin).total_seconds() / width_s * _BIN_PX)} for hour in hours],
+        "bars": [bar for place, counts in sorted(stacks.items()) for bar in _stack(place, counts, most, since)],
+        "hours": [{"x": round((hour - since).total_seconds() / TIMELINE_BIN_S * _BIN_PX)} for hour in hours],
         "width": TIMELINE_BINS * _BIN_PX,
-        "total": len(told),
-        "summary": f"{len(told)} changes of state in 24 hours: {words or 'none'}",
+        "total": sum(totals.values()),
+        "summary": f"{sum(totals.values())} failures in 24 hours: {words or 'none'}",
         "last": [{"site": row.site, "kind": row.state, "at": row.valid_from} for row in told[:last]],
     }
 
 
-def _stack(place: int, counts: Mapping[str, int], most: int, begin: datetime) -> list[Bar]:
+def _stack(place: int, counts: Mapping[str, int], most: int, since: datetime) -> list[Bar]:
     bars, top = [], float(TIMELINE_HEIGHT + 1)
-    at = begin + timedelta(seconds=place * 86400 / TIMELINE_BINS)
+    at = since + timedelta(seconds=place * TIMELINE_BIN_S)
     for kind in reversed(KINDS):
         count = counts.get(kind, 0)
         if not count:

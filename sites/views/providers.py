@@ -1,6 +1,5 @@
 """Providers: list, page, form."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -26,9 +25,10 @@ SITES_SHOWN = 50
 def _mixes(request: ScopedRequest) -> dict[int, dict[str, int]]:
     """Counts of the viewer's sites by provider and kind (and `planned`), in one query."""
     counts = {kind: Count("pk", filter=of_kinds([kind])) for kind in KINDS}
-    rows = sites_in(request.who).order_by().values("provider_id")
-    found: Iterable[dict[str, Any]] = rows.annotate(**counts, planned=Count("pk", filter=Q(life=Life.PLANNED)))
-    return {row["provider_id"]: row for row in found}
+    counts["planned"] = Count("pk", filter=Q(life=Life.PLANNED))
+    names = list(counts)
+    rows = sites_in(request.who).order_by().values("provider_id").annotate(**counts).values_list("provider_id", *names)
+    return {provider_id: dict(zip(names, numbers, strict=True)) for provider_id, *numbers in rows}
 
 
 def _card(provider: Provider, mix: dict[str, int]) -> dict[str, Any]:

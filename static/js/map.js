@@ -12,7 +12,8 @@ import { KINDS, LABELS } from "./states.js";
 
 const MAX_ZOOM = 13;
 const SITE_ZOOM = 6;
-const RINGS_KEPT = 400;
+const FIT_ZOOM = 7;
+const RINGS_KEPT = 600;
 
 const feature = (site) => ({
   type: "Feature",
@@ -26,13 +27,17 @@ const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** The map of one fleet. */
 export class FleetMap {
-  /** `element` carries data-worker-url, data-shapes-coarse, data-shapes-fine and data-tiles. */
-  constructor(element, fleet) {
+  /**
+   * `element` carries data-worker-url, data-shapes-coarse, data-shapes-fine and data-tiles. Sites of the fleet that
+   * pass are in the very first picture, and in view.
+   */
+  constructor(element, fleet, passes = () => true) {
     this.element = element;
     this.fleet = fleet;
-    this.passes = () => true;
+    this.passes = passes;
     this.shown = new Set();
-    this.data = {};
+    this.rings = 0;
+    this.data = { sites: this.collection() };
     this.palette = readPalette();
     this.ratio = Math.min(2, Math.max(1, window.devicePixelRatio));
     maplibre.setWorkerUrl(new URL(element.dataset.workerUrl, location.href).href);
@@ -44,21 +49,30 @@ export class FleetMap {
       pitchWithRotate: false,
       maxZoom: MAX_ZOOM,
       minZoom: 0.6,
-      center: [10, 40],
-      zoom: 2,
+      ...this.firstView(),
       fadeDuration: 0,
-      canvasContextAttributes: { antialias: true },
     });
     this.map.touchZoomRotate.disableRotation();
     this.map.keyboard.disableRotation();
     this.map.setMissingStyleImageResolver((id) => this.makeImage(id));
     this.ready = new Promise((done) => this.map.once("load", done));
+    this.drawn = new Promise((done) => this.map.on("render", () => this.map.isSourceLoaded("sites") && done()));
+    this.drawn.then(() => {
+      performance.mark("sites-drawn");
+      element.setAttribute("data-drawn", "");
+    });
     this.listen();
     this.loadShapes("coarse");
   }
 
   style() {
     return mapStyle(this.palette, this.data, this.element.dataset.tiles);
+  }
+
+  firstView() {
+    const box = this.fleet.bounds(this.passes) ?? this.fleet.bounds();
+    if (!box) return { center: [10, 40], zoom: 2 };
+    return { bounds: box, fitBoundsOptions: { padding: this.padding(), maxZoom: FIT_ZOOM } };
   }
 
   makeImage(id) {
@@ -76,13 +90,15 @@ export class FleetMap {
 
   /** Each mix of states is an image of its own; those of mixes long gone must not pile up over days. */
   dropOldRings() {
+    this.rings += 1;
+    if (this.rings < RINGS_KEPT) return;
     const rings = this.map.listImages().filter((id) => countsOfRing(id));
-    if (rings.length < RINGS_KEPT) return;
     const drawn = new Set(
       this.map.queryRenderedFeatures({ layers: ["clusters"] })
         .map(({ properties }) => ["ring", ...KINDS.map((kind) => properties[kind])].join("|")),
     );
     for (const id of rings) if (!drawn.has(id)) this.map.removeImage(id);
+    this.rings = drawn.size;
   }
 
   async loadShapes(name) {
@@ -113,6 +129,7 @@ export class FleetMap {
     this.palette = readPalette();
     this.data.sites = this.collection();
     this.data.selected = point(this.selected);
+    this.rings = 0;
     this.map.setStyle(this.style(), { diff: false });
   }
 
@@ -185,7 +202,7 @@ export class FleetMap {
   }
 
   /** Fits a box `[west, south, east, north]`. */
-  fit(box, { duration = 0, maxZoom = 7 } = {}) {
+  fit(box, { duration = 0, maxZoom = FIT_ZOOM } = {}) {
     if (!box) return;
     this.map.fitBounds(box, { padding: this.padding(), maxZoom, duration: calm() ? 0 : duration });
   }

@@ -200,15 +200,13 @@ async function start() {
   paintForm();
   try {
     const { FleetMap } = await mapModule;
-    map = new FleetMap(mapElement, fleet);
+    map = new FleetMap(mapElement, fleet, predicate(filters));
   } catch {
     document.querySelector("[data-map-failed]").hidden = false;
     if (selected) showPanel(selected);
     return;
   }
   mapElement.fleetMap = map;
-  map.fit(fleet.bounds(predicate(filters)) ?? fleet.bounds());
-  map.draw(predicate(filters)).then(() => mapElement.setAttribute("data-drawn", ""));
   if (selected) showPanel(selected, { fly_ms: 0 });
 }
 

@@ -95,7 +95,7 @@ async function start() {
   const [{ FleetMap }] = await Promise.all([import("./map.js"), loadSnapshot()]);
   map = new FleetMap(mapElement, fleet);
   mapElement.fleetMap = map;
-  await map.draw(everyone);
+  await map.ready;
   document.addEventListener("live:deltas", onDeltas);
   document.addEventListener("live:resync", resync);
   page.addEventListener("live", resync);

@@ -1,6 +1,5 @@
 """A real Chromium before the whole system. A page that logs an error fails its test."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.browser.stage import Stage
-from tests.conftest import PASSWORD, empty_database
+from tests.conftest import PASSWORD
 
 FLAGS = [
     "--no-sandbox",
@@ -29,12 +28,9 @@ SignIn = Callable[..., Page]
 @pytest.fixture(scope="package")
 def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The system, with all sites up. A test that breaks a site heals it again."""
-    # Playwright drives its browser from an event loop in this thread, which Django would take for an async view.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with django_db_blocker.unblock(), ExitStack() as stack:
-        stack.callback(empty_database)
         running = Stage(stack, tmp_path_factory.mktemp("stage"))
-        running.open()
+        running.ask(running.open)
         yield running
 
 
@@ -57,7 +53,8 @@ def sign_in(stage: Stage, chromium: Browser) -> Iterator[SignIn]:
     contexts = []
 
     def note(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        # A browser logs every answer of 404, also for the page that is asked for in order to see its 404.
+        if message.type in ("error", "warning") and not message.location["url"].endswith("/nothing/"):
             errors.append(message.text)
 
     def make(username: str = "noc", *, theme: str = "dark", width: int = 1440, height: int = 900) -> Page:

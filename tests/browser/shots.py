@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 from playwright.sync_api import Browser, Page
 
 from fleet.stack import processes
@@ -16,7 +17,7 @@ from fleet.stack.state import ROOT, State
 from sites.models import Site
 from tests.browser.conftest import SignIn
 from tests.browser.stage import Stage, slow_passwords
-from tests.conftest import PASSWORD, empty_database
+from tests.conftest import PASSWORD
 from tests.flows.system import query, wait_for
 
 FOLDER = ROOT / "shots"
@@ -71,6 +72,7 @@ class Demo(Stage):
         """Start everything, wait until all sites answer, and break some."""
         call_command("collectstatic", interactive=False, verbosity=0)
         state = State(base=self.folder, runtime=self.folder, service_user=None)
+        (self.folder / "demo").mkdir()
         self.start()
         self.run(processes.web(self._options(), self.environ))
         with slow_passwords():
@@ -102,8 +104,6 @@ class Demo(Stage):
 
 
 def _run(statement: str, *values: Any) -> None:
-    from django.db import connections
-
     with connections["owner"].cursor() as cursor:
         cursor.execute(statement, values)
 
@@ -111,13 +111,9 @@ def _run(statement: str, *values: Any) -> None:
 @pytest.fixture(scope="package")
 def stage(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The demo in place of the tests' stage."""
-    import os
-
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with django_db_blocker.unblock(), ExitStack() as stack:
-        stack.callback(empty_database)
         running = Demo(stack, tmp_path_factory.mktemp("stage"))
-        running.open()
+        running.ask(running.open)
         yield running
 
 

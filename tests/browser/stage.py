@@ -1,12 +1,16 @@
 """The whole system for a browser: web, workers and simulated sites of two providers, as real processes."""
 
 import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 from django.conf import global_settings
 from django.core.management import call_command
+from django.db import connections
 from django.test import override_settings
 
 from fleet.people.services import make_user
@@ -14,8 +18,8 @@ from fleet.stack import processes
 from fleet.stack.options import External, Options
 from sites.models import Provider, Site
 from sites.services.sites import create_sites
-from tests.conftest import PASSWORD, TEST, everything
-from tests.flows.system import System, all_up, free_port, wait_for
+from tests.conftest import PASSWORD, TEST, empty_database, everything
+from tests.flows.system import System, all_up, free_port, shown, wait_for
 
 # Name, latitude, longitude, time zone: far enough apart that none hides in a cluster when all are in view.
 NORTH = (
@@ -36,14 +40,38 @@ def slow_passwords() -> override_settings:
     return override_settings(PASSWORD_HASHERS=global_settings.PASSWORD_HASHERS)
 
 
+def _leave_nothing() -> None:
+    """Empty the database, and close this thread's connections to it."""
+    empty_database()
+    for alias in ("default", "owner"):
+        connections[alias].close()
+
+
 class Stage(System):
     """A System that also serves pages at `url`, to the people `noc`, `admin`, `north` and `south`."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
+        # Playwright drives its browser from an event loop in the tests' thread; Django's database is asked in another.
+        self._clerk = stack.enter_context(ThreadPoolExecutor(1))
+        stack.callback(self.ask, _leave_nothing)
         super().__init__(stack, folder)
         self.web_port = free_port()
         self.url = f"http://127.0.0.1:{self.web_port}"
         self.sites: dict[str, Site] = {}
+
+    def ask(self, function: Callable[..., Any], *values: Any) -> Any:
+        """Run a function that uses the database, and return what it returns."""
+        return self._clerk.submit(function, *values).result()
+
+    def settle(self) -> None:
+        """Heal all sites and wait until they are shown as up."""
+        made = list(self.sites.values())
+        self.heal(*made)
+        wait_for(lambda: self.ask(all_up, made), what="all sites to be up again")
+
+    def wait_for_state(self, name: str, state: str) -> None:
+        """Wait until a site is shown so."""
+        wait_for(lambda: self.ask(shown, [self.sites[name]]) == [state], what=f"{name} to be {state}")
 
     def open(self) -> None:
         """Start everything, and wait until all sites are up."""

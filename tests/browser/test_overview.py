@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import SignIn
 from tests.browser.stage import NORTH, SOUTH, Stage
-from tests.flows.system import all_up, shown, wait_for
+from tests.flows.system import wait_for
 
 pytestmark = pytest.mark.browser
 ALL = {name for name, *_ in (*NORTH, *SOUTH)}
@@ -44,11 +44,6 @@ def click_marker(page: Page, slug: str) -> None:
     page.mouse.click(*where)
 
 
-def settle(stage: Stage) -> None:
-    stage.heal(*stage.sites.values())
-    wait_for(lambda: all_up(list(stage.sites.values())), what="all sites to be up again")
-
-
 def test_a_failure_turns_marker_and_figures_without_reload(stage: Stage, sign_in: SignIn) -> None:
     page = sign_in("noc")
     open_map(page)
@@ -66,7 +61,7 @@ def test_a_failure_turns_marker_and_figures_without_reload(stage: Stage, sign_in
     expect(figure(page, "unreachable")).to_have_text("1", timeout=WAIT_MS)
     wait_for(lambda: drawn(page)["Madrid Plant"] == "unreachable", what="the marker to turn")
 
-    settle(stage)
+    stage.settle()
     expect(figure(page, "up")).to_have_text("7", timeout=WAIT_MS)
     expect(page.locator("#attention .empty")).to_be_visible(timeout=WAIT_MS)
     assert page.evaluate("window.untouched")
@@ -98,7 +93,7 @@ def test_taking_a_sites_trouble_shows_who_has_it(stage: Stage, sign_in: SignIn) 
     row.get_by_role("button", name="Take").click(timeout=WAIT_MS)
     expect(row.locator(".owner")).to_have_text("noc", timeout=WAIT_MS)
     expect(page.locator("[data-toasts]")).to_contain_text("You took Łódź Plant.")
-    settle(stage)
+    stage.settle()
 
 
 def test_filters_live_in_the_url_and_survive_a_reload(sign_in: SignIn) -> None:
@@ -141,13 +136,13 @@ def test_a_provider_sees_its_own_sites_and_nothing_else(stage: Stage, sign_in: S
 
     stage.fail("down", stage.sites["Madrid Plant"], stage.sites["Oslo Depot"])
     expect(figure(page, "down")).to_have_text("1", timeout=WAIT_MS)
-    wait_for(lambda: _is_down(stage, "Madrid Plant"), what="the foreign site to be down")
+    stage.wait_for_state("Madrid Plant", "down")
     page.wait_for_timeout(1500)
     ids = {row[0] for frame in frames if frame["t"] == "d" for row in frame["d"]}
     assert ids <= {stage.sites[name].pk for name in own}
     hints = {pk for frame in frames if frame["t"] == "h" for topic, pk in frame["h"] if topic == "site"}
     assert hints <= {stage.sites[name].pk for name in own}
-    settle(stage)
+    stage.settle()
 
     for path in ("/", "/sites/?life=all", "/sites/export.csv", "/search/?q=a", "/providers/", "/map.json", "/wall/"):
         text = page.request.get(f"{stage.url}{path}").text()
@@ -157,10 +152,6 @@ def test_a_provider_sees_its_own_sites_and_nothing_else(stage: Stage, sign_in: S
     assert {row["name"] for row in listed} == own
     for path in ("/sites/south-4/", "/overview/panel/south-4/", "/sites/south-4/samples.json", "/providers/south/"):
         assert page.request.get(f"{stage.url}{path}").status == 404, path
-
-
-def _is_down(stage: Stage, name: str) -> bool:
-    return shown([stage.sites[name]]) == ["down"]
 
 
 def test_a_silent_connection_shows_within_five_seconds_and_catches_up(stage: Stage, sign_in: SignIn) -> None:
@@ -173,9 +164,9 @@ def test_a_silent_connection_shows_within_five_seconds_and_catches_up(stage: Sta
         expect(page.locator("[data-stale-bar]")).to_be_visible(timeout=STALE_MS)
         assert time.monotonic() - started < STALE_MS / 1000
         stage.fail("down", stage.sites["Oslo Depot"])
-        wait_for(lambda: _is_down(stage, "Oslo Depot"), what="the site to be down")
+        stage.wait_for_state("Oslo Depot", "down")
     finally:
         stage.thaw_web()
     expect(page.locator("[data-stale-bar]")).to_be_hidden(timeout=WAIT_MS)
     expect(figure(page, "down")).to_have_text("1", timeout=WAIT_MS)
-    settle(stage)
+    stage.settle()

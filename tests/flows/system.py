@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 from django.db import connections
 
@@ -107,6 +108,16 @@ class System:
         _, child = self._children[name]
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+
+    def rss_mib(self, name: str) -> float:
+        """Resident memory of a process."""
+        return float(psutil.Process(self._children[name][1].pid).memory_info().rss) / 2**20
+
+    @staticmethod
+    def close_connections() -> None:
+        """Close the test's own connections, before the server goes."""
+        for alias in ("default", "owner"):
+            connections[alias].close()
 
     # Sites ----------------------------------------------------------------------------------------------
     def start_sites(self, count: int, *, provider_id: int, interval_s: int = 1) -> list[Site]:

@@ -123,12 +123,10 @@ def test_counts_count_only_what_is_reached(viewer, case):
     yesterday = datetime.now(UTC) - timedelta(days=1)
     with scope(who):
         figures = selectors.figures(who)
-        changes = selectors.changes_by_hour(who, since=yesterday)
+        failures = selectors.failures_by_bin(who, since=yesterday, bin_s=600)
         stamp = selectors.map_stamp(who)
     assert (figures["sites"], figures["down"]) == (len(reached), len(reached))
-    assert {state: count for _, state, count in changes} == (
-        {"down": len(reached), "reachable": len(reached)} if reached else {}
-    )
+    assert {state: count for _, state, count in failures} == ({"down": len(reached)} if reached else {})
     assert stamp.split("-")[0] == str(len(reached))
 
 

@@ -109,9 +109,9 @@ def ratio_bar(ratio: float | None, label: str) -> SafeString | str:
 
 
 @register.filter
-def percent(ratio: float | None) -> str:
-    """A ratio 0..1 as a percentage."""
-    return "—" if ratio is None else f"{round(ratio * 100)} %"
+def percent(ratio: float | str | None) -> str:
+    """A ratio 0..1 as a percentage; a dash where there is none (a template gives "" for what is missing)."""
+    return f"{round(ratio * 100)} %" if isinstance(ratio, (int, float)) else "—"
 
 
 @register.filter
@@ -170,9 +170,9 @@ def duration(seconds: float) -> str:
 
 
 @register.filter("bytes")
-def bytes_text(size: float | None) -> str:
-    """Bytes with a binary unit and three figures."""
-    if size is None:
+def bytes_text(size: float | str | None) -> str:
+    """Bytes with a binary unit and three figures; a dash where there are none."""
+    if not isinstance(size, (int, float)):
         return "—"
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):

@@ -18,7 +18,14 @@ def public_folder() -> Iterator[Path]:
     """A folder that every user may pass through (pytest's own are private, where PostgreSQL's user cannot go)."""
     folder = Path(tempfile.mkdtemp(prefix="archipelago-test-"))
     folder.chmod(0o711)
+    (folder / "run").mkdir(mode=0o711)
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(folder / "run")
     yield folder
+    if before is None:
+        del os.environ["XDG_RUNTIME_DIR"]
+    else:
+        os.environ["XDG_RUNTIME_DIR"] = before
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -51,6 +51,17 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     assert printed(stream) == ["demo0    | name ?]0;owned? and ?31m"]
 
 
+class Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_is_gone_stops_nothing() -> None:
+    shown = Console(Gone())
+    assert shown.relay("web", "12:00:01.250 ERROR django.request failed") is True
+    shown.say("stopping")
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

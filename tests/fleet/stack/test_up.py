@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -21,7 +21,7 @@ import pytest
 from fleet.stack.state import ROOT
 from tests.fleet.stack.conftest import is_gone
 
-PARTS = ("agent", "fleet", "sites", "slas", "scripts", "static", "templates")
+PARTS = ("agent", "fleet", "sites", "slas", "scripts", "static", "staticfiles", "templates")
 FILES = ("manage.py", "pyproject.toml", "constraints.txt", "package.json", "package-lock.json")
 NOT_INHERITED = ("DATABASE", "REDIS_URL", "SECRET_KEY", "HTTPS", "ARCHIPELAGO", "BIND", "SITES", "POLLERS", "MAKELEVEL")
 READY_S = 240
@@ -33,11 +33,11 @@ def checkout(public_folder: Path) -> Path:
     folder = public_folder / "checkout"
     folder.mkdir(mode=0o755)
     for part in PARTS:
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        if (ROOT / part).exists():
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in FILES:
         shutil.copy(ROOT / file, folder / file)
-    for link in (".venv", "node_modules"):
-        (folder / link).symlink_to(ROOT / link)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
     return folder
 
 
@@ -91,9 +91,11 @@ class Up:
         return subprocess.run(run, cwd=self.checkout, env=kept, check=True, capture_output=True, text=True).stdout
 
     def children(self) -> dict[int, str]:
-        return {
-            child.pid: " ".join(child.cmdline()) for child in psutil.Process(self.process.pid).children(recursive=True)
-        }
+        found = {}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # a zombie included
+                found[child.pid] = " ".join(child.cmdline())
+        return found
 
     def end(self, number: signal.Signals) -> tuple[int, float]:
         began = time.monotonic()

@@ -1,0 +1,241 @@
+"""The API's root: who gets in, and that every error has the one shape."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import Client
+
+import sites.api
+from tests.database import APP, OWNER, rows
+from tests.openapi import Operation, assert_error, operations
+
+OPERATIONS = operations()
+UNSAFE = [operation for operation in OPERATIONS if not operation.is_safe]
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+each_unsafe = pytest.mark.parametrize("operation", UNSAFE, ids=str)
+
+
+@pytest.fixture
+def ours(make_provider: Any, make_site: Any) -> Any:
+    """A site that the sweep may act on."""
+    return make_site("some-site", make_provider("ours"))
+
+
+def contents() -> list[Any]:
+    """All that a call could change."""
+    tables = ("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry")
+    return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
+
+
+def browser(person: Any) -> tuple[Client, str]:
+    """A client as strict as a browser's server side, signed in, and its CSRF token."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(person)
+    client.get("/accounts/password/change/")
+    return client, client.cookies["__Host-csrf"].value
+
+
+# Who gets in ------------------------------------------------------------------------------------------------
+def test_the_operations_are_those():
+    assert sorted(str(operation) for operation in OPERATIONS) == [
+        "GET /api/v1/providers",
+        "GET /api/v1/sites",
+        "GET /api/v1/sites/{slug}",
+        "GET /api/v1/sites/{slug}/intervals",
+        "GET /api/v1/sites/{slug}/samples",
+        "GET /api/v1/summary",
+        "PATCH /api/v1/sites/{slug}",
+        "POST /api/v1/sites",
+        "POST /api/v1/sites/{slug}/poll",
+        "POST /api/v1/sites/{slug}/retire",
+    ]
+
+
+@each_operation
+@pytest.mark.parametrize("cookie", ["", "forged", "x" * 5000])
+def test_without_credentials_every_operation_answers_401_in_json(ours, operation, cookie):
+    client = Client(enforce_csrf_checks=True)
+    if cookie:
+        client.cookies["__Host-session"] = cookie
+    before = contents()
+    response = operation.call(client)
+    assert_error(response, 401, "unauthenticated")
+    assert "Location" not in response
+    assert not response.cookies.get("__Host-csrf")
+    assert contents() == before
+
+
+@each_operation
+def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operation):
+    person = make_person("admin")
+    client, token = browser(person)
+    person.memberships.all().delete()
+    before = contents()
+    response = operation.call(client, **{"X-CSRFToken": token})
+    if "{slug}" in operation.path or operation.name == "create":
+        assert_error(response, 404, "not_found")
+    else:
+        assert response.status_code == 200
+        assert b"ours" not in response.content
+        assert b"some-site" not in response.content
+    assert contents() == before
+
+
+def test_the_description_is_for_those_who_may_call(ours, api_client):
+    for path in ("/api/v1/openapi.json", "/api/v1/openapi.json?x=1"):
+        assert_error(Client().get(path), 401, "unauthenticated")
+    described = api_client("viewer").get("/api/v1/openapi.json").json()
+    assert described["paths"].keys() == {operation.path for operation in OPERATIONS}
+    assert Client().get("/api/docs").status_code == 302
+
+
+# CSRF -------------------------------------------------------------------------------------------------------
+@each_unsafe
+@pytest.mark.parametrize("headers", [{}, {"X-CSRFToken": "forged"}, {"Origin": "https://evil.example"}], ids=str)
+def test_a_session_alone_changes_nothing(ours, make_person, operation, headers):
+    client, token = browser(make_person("admin"))
+    if "Origin" in headers:
+        headers = {**headers, "X-CSRFToken": token}
+    before = contents()
+    assert_error(operation.call(client, **headers), 403, "csrf")
+    assert contents() == before
+
+
+@each_unsafe
+def test_a_session_with_its_csrf_token_may_act(ours, make_person, operation):
+    client, token = browser(make_person("admin"))
+    before = contents()
+    assert operation.call(client, **{"X-CSRFToken": token}).status_code in {200, 201, 202}
+    assert contents() != before
+
+
+@each_unsafe
+def test_a_token_needs_no_csrf(ours, api_client, operation):
+    client = api_client("admin")
+    client.handler.enforce_csrf_checks = True
+    before = contents()
+    assert operation.call(client).status_code in {200, 201, 202}
+    assert contents() != before
+
+
+# The one shape ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("path", ["/api/", "/api/v1/", "/api/v1/nothing", "/api/v2/sites", "/api/v1/sites/a/b/c"])
+def test_unknown_addresses_are_404_in_json(api_client, path):
+    for client in (api_client("viewer"), Client()):
+        assert_error(client.get(path), 404, "not_found")
+        assert_error(client.post(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "OPTIONS", "TRACE", "BREW"])
+def test_other_methods_are_405_in_json(ours, api_client, method):
+    for client in (api_client("admin"), Client()):
+        response = client.generic(method, "/api/v1/sites")
+        assert_error(response, 405, "not_allowed_method")
+        assert sorted(response["Allow"].split(", ")) == ["GET", "POST"]
+
+
+def test_head_of_an_operation_has_no_body(ours, api_client):
+    response = api_client("viewer").head("/api/v1/sites")
+    assert (response.status_code, response.content) == (405, b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        *((text, 400) for text in ("{", "nonsense", "\x00", "[" * 100_000, '{"lat": ' + "9" * 5000 + "}")),
+        *((text, 422) for text in ("", "null", "[]", '"x"', "{}", "0")),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_bodies_that_are_no_site_are_refused_in_json(ours, api_client, body, status):
+    client = api_client("admin")
+    before = contents()
+    response = client.post("/api/v1/sites", data=body, content_type="application/json")
+    assert_error(response, status, "bad_request" if status == 400 else "invalid")
+    assert contents() == before
+
+
+def test_a_body_beyond_the_limit_is_refused_unread(ours, api_client):
+    body = '{"notes": "' + "x" * (13 * 1024 * 1024) + '"}'
+    response = api_client("admin").patch("/api/v1/sites/some-site", data=body, content_type="application/json")
+    assert_error(response, 413, "too_large")
+
+
+def test_a_foreign_host_name_is_400_in_json(api_client):
+    response = api_client("viewer").get("/api/v1/summary", headers={"host": "evil.example"})
+    assert_error(response, 400, "bad_request")
+
+
+def test_values_in_error_details_are_named_by_field(ours, api_client):
+    response = api_client("admin").post(
+        "/api/v1/sites", data={"slug": "x", "lat": 91, "lon": "east"}, content_type="application/json"
+    )
+    error = assert_error(response, 422, "invalid")
+    assert error["details"].keys() == {"name", "provider", "lat", "lon", "address"}
+    assert error["details"]["lat"] == "Input should be less than or equal to 90"
+
+
+def test_a_fault_of_ours_is_500_in_json_tells_nothing_and_changes_nothing(ours, api_client, monkeypatch):
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    client = api_client("admin")
+    before = contents()
+    monkeypatch.setattr(sites.api.schemas, "site_detail_out", broken)
+    response = client.patch("/api/v1/sites/some-site", data={"name": "Renamed"}, content_type="application/json")
+    error = assert_error(response, 500, "internal")
+    assert "secret" not in str(error)
+    assert contents() == before
+
+
+@pytest.fixture
+def without_database(database: None) -> Iterator[Any]:
+    """Call it, and the application finds no PostgreSQL any more."""
+    settings = connections[APP].settings_dict
+    own = {name: settings[name] for name in ("HOST", "PORT")}
+
+    def lose() -> None:
+        connections[APP].close()
+        settings.update(HOST="127.0.0.1", PORT="9")
+
+    yield lose
+    connections[APP].close()
+    settings.update(own)
+
+
+def test_a_lost_database_is_503_in_json(ours, api_client, make_person, without_database):
+    with_token, (with_session, _) = api_client("viewer"), browser(make_person("viewer"))
+    without_database()
+    for client in (with_token, with_session):
+        assert_error(client.get("/api/v1/summary"), 503, "unavailable")
+
+
+def test_a_database_lost_within_an_operation_is_503_too(ours, api_client, monkeypatch):
+    from django.db import OperationalError
+
+    client = api_client("viewer")
+
+    def gone(who: Any) -> None:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(sites.api, "figures", gone)
+    assert_error(client.get("/api/v1/summary"), 503, "unavailable")
+
+
+def test_errors_carry_the_security_headers(ours, api_client):
+    for response in (Client().get("/api/v1/sites"), api_client("viewer").get("/api/v1/nothing")):
+        assert response["Content-Security-Policy"].split("; ").count("default-src 'none'") == 1
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert len(response["X-Request-Id"]) == 16
+
+
+@pytest.mark.parametrize("operation", [op for op in OPERATIONS if "{slug}" in op.path], ids=str)
+@pytest.mark.parametrize(
+    "slug", ["%00", "a%00b", "%ff", "..%2F..%2Fetc", "x" * 5000, "%F0%9F%8F%9D", "'", "%25"], ids=lambda s: s[:12]
+)
+def test_hostile_slugs_are_client_errors(ours, api_client, operation: Operation, slug):
+    response = operation.call(api_client("admin"), slug=slug)
+    assert response.status_code in {404, 422}
+    assert_error(response, response.status_code, "not_found" if response.status_code == 404 else "invalid")

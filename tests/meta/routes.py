@@ -1,0 +1,79 @@
+"""Every address of the dashboard, and what the sweeps must know to call it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+SITE, PROVIDER, PLAIN, ACCOUNT, MACHINE, API = "site", "provider", "plain", "account", "machine", "api"
+
+
+@dataclass(frozen=True)
+class Route:
+    """`about` says what its slug names, if it has one; `methods` are those that it answers."""
+
+    path: str
+    about: str
+    methods: tuple[str, ...] = ("GET",)
+
+    def at(self, slug: str = "") -> str:
+        """Its address with a slug put in."""
+        return "/" + self.path.replace("<slug:slug>", slug).replace("{slug}", slug)
+
+    def __str__(self) -> str:
+        return self.path or "(overview)"
+
+
+GET_POST, POST = ("GET", "POST"), ("POST",)
+PAGES = (
+    Route("", PLAIN),
+    Route("map.json", PLAIN),
+    Route("overview/figures/", PLAIN),
+    Route("overview/attention/", PLAIN),
+    Route("overview/timeline/", PLAIN),
+    Route("overview/panel/<slug:slug>/", SITE),
+    Route("wall/", PLAIN),
+    Route("search/", PLAIN),
+    Route("views/keep/", PLAIN, POST),
+    Route("views/forget/", PLAIN, POST),
+    Route("api/docs", PLAIN),
+    Route("sites/", PLAIN),
+    Route("sites/bulk/", PLAIN, POST),
+    Route("sites/export.csv", PLAIN),
+    Route("sites/import/", PLAIN, GET_POST),
+    Route("sites/new/", PLAIN, GET_POST),
+    Route("sites/places/", PLAIN),
+    Route("sites/<slug:slug>/", SITE),
+    Route("sites/<slug:slug>/edit/", SITE, GET_POST),
+    Route("sites/<slug:slug>/life/", SITE, POST),
+    Route("sites/<slug:slug>/poll-now/", SITE, POST),
+    Route("sites/<slug:slug>/acknowledge/", SITE, POST),
+    Route("sites/<slug:slug>/samples.json", SITE),
+    Route("providers/", PLAIN),
+    Route("providers/new/", PLAIN, GET_POST),
+    Route("providers/<slug:slug>/", PROVIDER),
+    Route("providers/<slug:slug>/edit/", PROVIDER, GET_POST),
+)
+ACCOUNTS = (
+    Route("accounts/login/", ACCOUNT, GET_POST),
+    Route("accounts/logout/", ACCOUNT, GET_POST),
+    Route("accounts/signup/", ACCOUNT, GET_POST),
+    Route("accounts/inactive/", ACCOUNT),
+    Route("accounts/reauthenticate/", ACCOUNT, GET_POST),
+    Route("accounts/password/change/", ACCOUNT, GET_POST),
+)
+MACHINES = (Route("healthz", MACHINE), Route("readyz", MACHINE), Route("metrics", MACHINE))
+# The operations of the API are swept from its own description: tests/fleet/test_api.py, tests/sites/test_access_api.py.
+API_ROOT = (Route("api/v1/", API), Route("api/v1/openapi.json", API))
+
+
+def known_patterns(patterns: Any = None, prefix: str = "") -> Iterator[str]:
+    """Every pattern that the resolver has, as one string each."""
+    for entry in get_resolver().url_patterns if patterns is None else patterns:
+        here = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from known_patterns(entry.url_patterns, here)
+        else:
+            assert isinstance(entry, URLPattern)
+            yield here

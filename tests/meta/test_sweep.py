@@ -1,0 +1,392 @@
+"""Every address, as every kind of viewer, on what is its own and what is not."""
+
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from agent.protocol import Component
+from sites.models import Provider, Site
+from sites.services.reports import record_reports
+from tests.database import OWNER, rows
+from tests.meta.routes import ACCOUNTS, API_ROOT, MACHINES, PAGES, PLAIN, PROVIDER, SITE, Route, known_patterns
+from tests.openapi import operations
+from tests.sites.builders import polled
+
+FOREIGN_WORDS = (b"quagga", b"Quagga", b"Qville", b"Islands-Q", b"9.9.9-q", b"203.0.113.77", b"owner-q", b"ring-q")
+
+MEMBERSHIPS: dict[str, dict[str, Any]] = {
+    "provider_viewer": {"role": "provider_viewer", "provider": True},
+    "provider_operator": {"role": "provider_operator", "provider": True},
+    "viewer of a provider": {"role": "viewer", "provider": True},
+    "operator of a provider": {"role": "operator", "provider": True},
+    "manager of a provider": {"role": "manager", "provider": True},
+    "admin of a provider": {"role": "admin", "provider": True},
+    "viewer of a region": {"role": "viewer", "regions": ["DACH"]},
+    "admin of a region": {"role": "admin", "regions": ["DACH"]},
+    "operator of a label": {"role": "operator", "labels": {"tier": "1"}},
+}
+
+
+def calls(*about: str) -> list[Any]:
+    """(route, method) of the pages about these."""
+    return [
+        pytest.param(route, method, id=f"{method} {route}")
+        for route in PAGES
+        if route.about in about
+        for method in route.methods
+    ]
+
+
+@pytest.fixture
+def fleet(make_provider: Any, make_site: Any) -> Provider:
+    """An own site, and a foreign one of which every word is telling. Returns the own provider."""
+    own, foreign = make_provider("own", name="Own Hosting"), make_provider("quagga", name="Quagga Hosting")
+    ours = make_site("own-site", own, region="DACH", labels={"tier": "1"})
+    theirs = make_site(
+        *("quagga-site", foreign),
+        name="Quagga Site",
+        place="Qville",
+        region="Islands-Q",
+        ring="ring-q",
+        labels={"owner-q": "x"},
+        address="203.0.113.77:9100",
+        notes="Quagga note",
+    )
+    for _ in range(3):
+        record_reports([polled(ours, "down")], poller="test")
+        record_reports([polled(theirs, "down", components=(Component("kernel", "linux", "9.9.9-q"),))], poller="test")
+    return own
+
+
+@pytest.fixture
+def client_of(fleet: Provider, signed_in: Any) -> Any:
+    """Browsers by the names of MEMBERSHIPS."""
+
+    def make(member: str) -> Client:
+        membership = dict(MEMBERSHIPS[member])
+        if membership.get("provider"):
+            membership["provider"] = fleet
+        return signed_in(membership.pop("role"), **membership)
+
+    return make
+
+
+def contents() -> list[Any]:
+    """All that a call could change."""
+    tables = (
+        *("edge_sites_site", "edge_sites_provider", "edge_sites_sitetenure", "edge_sites_acknowledgement"),
+        *("edge_sites_pollschedule", "edge_sites_stateinterval", "kit_auditentry"),
+    )
+    return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
+
+
+def assert_nothing_foreign(response: Any) -> None:
+    text = response.content + str(response.headers).encode()
+    assert [word for word in FOREIGN_WORDS if word in text] == []
+
+
+def site_values(provider: Provider, **values: Any) -> dict[str, Any]:
+    """What the form of a site sends."""
+    fixed = {"name": "Renamed", "slug": "renamed", "lat": 1, "lon": 2, "time_zone": "UTC", "ring": "stable"}
+    fixed |= {"address": "203.0.113.1:9100", "poll_interval_s": 30, "region": "DACH", "labels": "tier=1"}
+    return fixed | {"provider": provider.pk, "place": "", "country": "", "contacts": "", "notes": ""} | values
+
+
+def body_for(route: Route, provider: Provider) -> dict[str, Any]:
+    """A form that would do."""
+    bodies = {
+        "sites/<slug:slug>/edit/": lambda: site_values(provider),
+        "sites/<slug:slug>/life/": lambda: {"life": "retired"},
+        "sites/<slug:slug>/acknowledge/": lambda: {"note": "mine"},
+        "providers/<slug:slug>/edit/": lambda: {"name": "Renamed", "slug": "renamed", "contact": "x"},
+        "sites/new/": lambda: site_values(provider, slug="brand-new"),
+        "providers/new/": lambda: {"name": "Brand new", "slug": "brand-new"},
+        "views/keep/": lambda: {"name": "a", "query": "state=down"},
+    }
+    return bodies.get(route.path, dict)()
+
+
+def call(client: Client, route: Route, method: str, slug: str = "", data: Any = None, *, fragment: bool = False) -> Any:
+    send = client.get if method == "GET" else client.post
+    return send(route.at(slug), data or {}, headers={"HX-Request": "true"} if fragment else {})
+
+
+# The lists are whole ----------------------------------------------------------------------------------------
+def test_every_address_is_in_the_sweep():
+    listed = [route.path for route in (*PAGES, *ACCOUNTS, *MACHINES, *API_ROOT)]
+    paths = {operation.path.removeprefix("/").replace("{slug}", "<slug>") for operation in operations()}
+    assert sorted(known_patterns()) == sorted([*listed, *paths])
+
+
+def test_an_address_outside_the_sweep_would_be_noticed(monkeypatch):
+    from django.urls import clear_url_caches, path
+
+    import fleet.urls
+
+    monkeypatch.setattr(fleet.urls, "urlpatterns", [*fleet.urls.urlpatterns, path("extra/", lambda request: None)])
+    clear_url_caches()
+    try:
+        with pytest.raises(AssertionError):
+            test_every_address_is_in_the_sweep()
+    finally:
+        monkeypatch.undo()
+        clear_url_caches()
+
+
+# Foreign objects --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("route", "method"), calls(SITE, PROVIDER))
+def test_what_is_foreign_is_404_like_what_is_not(client_of, fleet, route, method):
+    foreign, missing = ("quagga-site", "no-such-site") if route.about == SITE else ("quagga", "nobody")
+    body = body_for(route, fleet) if method == "POST" else {}
+    before = contents()
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        for fragment in (False, True):
+            response = call(client, route, method, foreign, body, fragment=fragment)
+            assert response.status_code == 404, member
+            assert_nothing_foreign(response)
+            assert response.content == call(client, route, method, missing, body, fragment=fragment).content
+    assert contents() == before
+
+
+def is_allowed(member: str, route: Route, method: str) -> bool:
+    """Whether a member may do this to what is its own."""
+    if route.about == PROVIDER:
+        return not route.path.endswith("/edit/")  # that takes an administrator of the whole fleet
+    may_change = "operator" in member or "admin" in member
+    if route.path.endswith(("/edit/", "/life/")):
+        return may_change and not member.startswith("provider_")
+    return may_change or method == "GET" or (route.path.endswith("/acknowledge/") and "manager" in member)
+
+
+@pytest.mark.parametrize(("route", "method"), calls(SITE, PROVIDER))
+def test_what_is_own_answers(client_of, fleet, route, method):
+    for member in MEMBERSHIPS:
+        site = Site.objects.using(OWNER).get(name__in=["Own Site", "Renamed"])
+        Site.objects.using(OWNER).filter(pk=site.pk).update(slug="own-site", name="Own Site", life="active")
+        rows(
+            "INSERT INTO edge_sites_pollschedule (site_id, provider_id, shard, interval_s, backoff, next_poll_at)"
+            " VALUES (%s, %s, 0, 30, 1, now()) ON CONFLICT DO NOTHING",
+            [site.pk, fleet.pk],
+            using=OWNER,
+        )
+        body = body_for(route, fleet) if method == "POST" else {}
+        response = call(client_of(member), route, method, "own-site" if route.about == SITE else "own", body)
+        done = 302 if method == "POST" else 200
+        assert response.status_code == (done if is_allowed(member, route, method) else 403), member
+        assert_nothing_foreign(response)
+
+
+# Lists, counts, searches ------------------------------------------------------------------------------------
+QUERIES: list[dict[str, str]] = [
+    {},
+    {"q": "quag"},
+    {"q": "qvil"},
+    {"site": "quagga-sit"},
+    {"state": "down"},
+    {"life": "all", "per_page": "200", "cols": "name,place,country,provider,region,ring,address"},
+    {"sort": "-name", "page": "1"},
+    {"range": "30d"},
+]
+
+
+@pytest.mark.parametrize(("route", "method"), [row for row in calls(PLAIN) if row.values[1] == "GET"])
+def test_lists_counts_and_searches_hold_not_one_foreign_byte(client_of, route, method):
+    for number, member in enumerate(MEMBERSHIPS):
+        client = client_of(member)
+        for query in QUERIES:
+            response = call(client, route, method, data=query, fragment=bool(number % 2))
+            assert response.status_code in {200, 403}, (member, query)
+            assert_nothing_foreign(response)
+
+
+@pytest.mark.parametrize("member", ["provider_operator", "admin of a region"])
+def test_ids_and_slugs_of_foreign_objects_in_queries_find_nothing(client_of, member):
+    client = client_of(member)
+    provider = str(Provider.objects.using(OWNER).get(slug="quagga").pk)
+    for path, query in (
+        ("/", {"site": "quagga-site"}),
+        ("/", {"provider": provider}),
+        ("/overview/attention/", {"provider": provider}),
+        ("/overview/figures/", {"provider": provider}),
+        ("/sites/", {"provider": provider, "region": "Islands-Q", "ring": "ring-q"}),
+        ("/sites/export.csv", {"provider": provider}),
+        ("/sites/export.csv", {"region": "Islands-Q", "life": "all"}),
+    ):
+        response = client.get(path, query)
+        assert response.status_code == 200
+        # The address itself may come back in links; nothing else of the site does.
+        words = [word for word in FOREIGN_WORDS if word not in str(query).encode()]
+        assert [word for word in words if word in response.content] == []
+
+
+def test_the_map_holds_the_own_sites_only(client_of, fleet):
+    for member in MEMBERSHIPS:
+        body = client_of(member).get("/map.json").json()
+        assert [row[1] for row in body["sites"]] == ["own-site"], member
+        assert body["providers"] == {str(fleet.pk): "Own Hosting"}, member
+
+
+def test_the_map_of_one_viewer_is_not_fresh_for_another(client_of):
+    clients = {member: client_of(member) for member in MEMBERSHIPS}
+    etags = {member: client.get("/map.json")["ETag"] for member, client in clients.items()}
+    assert len(set(etags.values())) == len(MEMBERSHIPS)
+    for member, client in clients.items():
+        for other, etag in etags.items():
+            status = client.get("/map.json", headers={"If-None-Match": etag}).status_code
+            assert status == (304 if other == member else 200), (member, other)
+
+
+def test_the_map_is_not_sent_again_while_nothing_changes(client_of):
+    client = client_of("provider_viewer")
+    etag = client.get("/map.json")["ETag"]
+    assert client.get("/map.json", headers={"If-None-Match": etag}).status_code == 304
+    record_reports([polled(Site.objects.using(OWNER).get(slug="quagga-site"), "up")], poller="test")
+    assert client.get("/map.json", headers={"If-None-Match": etag}).status_code == 304
+    for _ in range(3):
+        record_reports([polled(Site.objects.using(OWNER).get(slug="own-site"), "up")], poller="test")
+    assert client.get("/map.json", headers={"If-None-Match": etag}).status_code == 200
+
+
+# Changes that name foreign objects --------------------------------------------------------------------------
+@pytest.mark.parametrize("member", ["provider_operator", "admin of a provider", "admin of a region"])
+def test_picking_foreign_sites_does_nothing_to_them(client_of, member):
+    client = client_of(member)
+    pk = Site.objects.using(OWNER).get(slug="quagga-site").pk
+    before = contents()
+    for action in ("poll", "export", ""):
+        response = client.post("/sites/bulk/", {"pick": [pk, "0", "x", "-1", "9" * 30, "\u0663"], "action": action})
+        assert response.status_code in {200, 302}
+        assert_nothing_foreign(response)
+    assert contents() == before
+
+
+@pytest.mark.parametrize("member", ["operator of a provider", "admin of a provider"])
+def test_a_site_is_not_made_with_or_moved_to_a_foreign_provider(client_of, member):
+    client = client_of(member)
+    foreign = Provider.objects.using(OWNER).get(slug="quagga")
+    before = contents()
+    for path in ("/sites/new/", "/sites/own-site/edit/"):
+        response = client.post(path, site_values(foreign, slug="smuggled"))
+        assert response.status_code == 422
+        assert_nothing_foreign(response)
+    assert contents() == before
+
+
+@pytest.mark.parametrize("member", ["operator of a provider", "admin of a region"])
+@pytest.mark.parametrize(("slug", "provider"), [("smuggled", "quagga"), ("quagga-site", "own")])
+def test_an_import_cannot_name_foreign_objects(client_of, member, slug, provider):
+    client = client_of(member)
+    line = f"{slug},Smuggled,{provider},203.0.113.1:9100,1,2,DACH\n"
+    upload = SimpleUploadedFile("sites.csv", f"slug,name,provider,address,lat,lon,region\n{line}".encode())
+    before = contents()
+    preview = client.post("/sites/import/", {"file": upload})
+    if provider == "quagga":
+        assert preview.status_code == 422
+        assert b"there is no such provider" in preview.content
+    else:
+        # That the slug is taken shows only when it is tried, as for any slug; not by whom.
+        packed = preview.context["packed"]
+        response = client.post("/sites/import/", {"packed": packed}, follow=True)
+        assert b"This slug is taken." in response.content
+        assert b"Quagga" not in response.content
+    assert contents() == before
+
+
+# Without a session ------------------------------------------------------------------------------------------
+PUBLIC = {"accounts/login/", "accounts/signup/", "accounts/inactive/", "accounts/logout/"}
+
+
+@pytest.mark.parametrize("route", PAGES, ids=str)
+@pytest.mark.parametrize("cookie", ["", "forged"])
+def test_without_a_session_every_page_leads_to_the_sign_in(fleet, route, cookie):
+    client = Client()
+    if cookie:
+        client.cookies["__Host-session"] = cookie
+    slug = {SITE: "own-site", PROVIDER: "own"}.get(route.about, "")
+    before = contents()
+    for method in route.methods:
+        response = call(client, route, method, slug)
+        assert response.status_code == 302
+        assert response["Location"].startswith("/accounts/login/?next=/")
+        assert response.content == b""
+        response = call(client, route, method, slug, fragment=True)
+        assert (response.status_code, response.content) == (286, b"")
+        assert response["HX-Redirect"].startswith("/accounts/login/")
+    assert contents() == before
+
+
+@pytest.mark.parametrize("route", ACCOUNTS, ids=str)
+def test_account_pages_without_a_session(database, route):
+    response = Client().get(route.at())
+    if route.path == "accounts/logout/":
+        assert response.status_code == 302
+    else:
+        assert response.status_code == (200 if route.path in PUBLIC else 302)
+    if response.status_code == 302:
+        assert response["Location"].startswith("/accounts/login/")
+
+
+@pytest.mark.parametrize("route", ACCOUNTS, ids=str)
+def test_account_pages_with_a_session(signed_in, route):
+    assert signed_in("viewer").get(route.at()).status_code in {200, 302}
+
+
+def test_nobody_signs_up(database):
+    from fleet.people.models import User
+
+    response = Client().post("/accounts/signup/", {"username": "eve", "password1": "correct-horse-battery"})
+    assert b"Accounts are given, not taken" in response.content
+    assert not User.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["/accounts/email/", "/accounts/password/reset/", "/accounts/password/set/", "/accounts/confirm-email/"]
+)
+def test_account_pages_that_would_send_mail_do_not_exist(database, path):
+    assert Client().get(path).status_code == 404
+
+
+# CSRF -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("route", [route for route in (*PAGES, *ACCOUNTS) if "POST" in route.methods], ids=str)
+@pytest.mark.parametrize("headers", [{}, {"X-CSRFToken": "x" * 32}, {"Origin": "https://evil.example"}], ids=str)
+def test_every_form_needs_its_token(fleet, make_person, route, headers):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_person("admin"))
+    client.get("/accounts/password/change/")
+    slug = {SITE: "own-site", PROVIDER: "own"}.get(route.about, "")
+    body = body_for(route, fleet)
+    if "Origin" in headers:
+        body["csrfmiddlewaretoken"] = client.cookies["__Host-csrf"].value
+    before = contents()
+    response = client.post(route.at(slug), body, headers=headers)
+    assert response.status_code == 403
+    assert b"This page has been open for too long" in response.content
+    assert contents() == before
+    assert client.get("/sites/").status_code == 200, "still signed in"
+
+
+def test_a_form_with_its_token_is_taken(fleet, make_person):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_person("admin"))
+    client.get("/accounts/password/change/")
+    token = client.cookies["__Host-csrf"].value
+    response = client.post("/sites/own-site/life/", {"life": "retired", "csrfmiddlewaretoken": token})
+    assert response.status_code == 302
+    assert Site.objects.using(OWNER).get(slug="own-site").life == "retired"
+
+
+# Methods ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("route", PAGES, ids=str)
+def test_other_methods_are_refused(fleet, signed_in, route):
+    client = signed_in("admin")
+    slug = {SITE: "own-site", PROVIDER: "own"}.get(route.about, "")
+    before = contents()
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"} - set(route.methods):
+        assert client.generic(method, route.at(slug)).status_code == 405, method
+    if "GET" in route.methods:
+        head = client.head(route.at(slug))
+        assert (head.status_code, head.content) == (200, b"")
+    assert contents() == before

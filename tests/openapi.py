@@ -1,0 +1,78 @@
+"""The operations of the API as its own description lists them, so that sweeps include every new one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import HttpResponse
+from django.test import Client
+
+from fleet.api import api
+
+BODIES: dict[str, dict[str, Any]] = {
+    "create": {"slug": "new", "name": "New", "provider": "ours", "lat": 1, "lon": 2, "address": "203.0.113.1:9100"},
+    "change": {"name": "Renamed"},
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path; `name` is its function's name."""
+
+    name: str
+    method: str
+    path: str
+    parameters: frozenset[str] = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it only reads."""
+        return self.method == "GET"
+
+    def call(self, client: Client, *, slug: str = "some-site", **headers: str) -> HttpResponse:
+        """Call it with a body that would do, on a site."""
+        assert self.parameters <= {"slug"}, f"{self}: the sweep does not know its path parameters"
+        body = BODIES.get(self.name, {})
+        return client.generic(  # type: ignore[no-any-return]
+            self.method,
+            self.path.format(slug=slug),
+            data=as_json(body),
+            content_type="application/json",
+            headers=headers,
+        )
+
+
+def as_json(body: Mapping[str, Any]) -> str:
+    """A body as sent."""
+    import json
+
+    return json.dumps(body)
+
+
+def operations() -> list[Operation]:
+    """All of them, in the order of the description."""
+    found = []
+    for path, methods in api.get_openapi_schema()["paths"].items():
+        for method, description in methods.items():
+            parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
+            name = description["operationId"].removeprefix("sites_api_")
+            found.append(Operation(name, method.upper(), path, parameters))
+    return found
+
+
+def assert_error(response: HttpResponse, status: int, code: str) -> dict[str, Any]:
+    """The answer has the one error shape. Returns its `error`."""
+    assert response.status_code == status, response.content[:500]
+    assert response["Content-Type"].startswith("application/json"), response["Content-Type"]
+    body = response.json()  # type: ignore[attr-defined]
+    assert body.keys() == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert error.keys() == {"code", "message", "details"}
+    assert error["code"] == code
+    assert isinstance(error["message"], str)
+    assert error["message"]
+    assert isinstance(error["details"], dict)
+    return error
