@@ -3,22 +3,20 @@
 import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
+from channels.security.websocket import AllowedHostsOriginValidator, WebsocketDenier
 from django.core.asgi import get_asgi_application
-from django.urls import path
+from django.urls import path, re_path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 http = get_asgi_application()
 
-from fleet.consumers import LiveConsumer, SessionUserMiddleware  # noqa: E402  (models need a ready registry)
+from fleet.consumers import LiveConsumer, SameOriginOnly, SessionUserMiddleware  # noqa: E402  (needs a ready registry)
+
+sockets = URLRouter([path("ws/live/", LiveConsumer.as_asgi()), re_path("", WebsocketDenier.as_asgi())])  # type: ignore[arg-type,list-item]  # its stubs
 
 application = ProtocolTypeRouter(
     {
         "http": http,
-        "websocket": AllowedHostsOriginValidator(
-            SessionUserMiddleware(
-                URLRouter([path("ws/live/", LiveConsumer.as_asgi())]),  # type: ignore[arg-type,list-item]  # its stubs
-            )
-        ),
+        "websocket": AllowedHostsOriginValidator(SameOriginOnly(SessionUserMiddleware(sockets))),
     }
 )

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any, ClassVar
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.security.websocket import WebsocketDenier
 from channels.sessions import SessionMiddlewareStack
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.db import SessionStore
@@ -17,12 +19,14 @@ from fleet.people.models import User
 from fleet.people.selectors import access_of
 from sites.selectors import visible_site_ids
 
+logger = logging.getLogger(__name__)
 HEARTBEAT_S = 2.0
 RECHECK_S = 60.0
 COALESCE_S = 0.25
 MAX_FRAME_CHARS = 256
 MAX_FRAMES_A_MINUTE = 60
 MAX_PENDING = 200_000
+CLOSE_TRY_AGAIN = 1013
 CLOSE_UNAUTHORISED = 4401
 CLOSE_ABUSE = 4408
 
@@ -30,6 +34,19 @@ CLOSE_ABUSE = 4408
 def SessionUserMiddleware(app: Any) -> Any:
     """The session from the cookie; who it belongs to is asked by the consumer, again and again."""
     return SessionMiddlewareStack(app)
+
+
+class SameOriginOnly:
+    """Refuses a websocket that another page opens: cookies tell hosts apart, but not the ports of one host."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        """Go on if there is one Origin and it is the host that was called."""
+        origins, hosts = ([v for k, v in scope["headers"] if k == name] for name in (b"origin", b"host"))
+        is_same = len(origins) == len(hosts) == 1 and origins[0].lower().partition(b"://")[2] == hosts[0].lower()
+        return await (self.app if is_same else WebsocketDenier())(scope, receive, send)
 
 
 @database_sync_to_async
@@ -65,6 +82,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self.minder: asyncio.Task[None] | None = None
         self.frames: list[float] = []
         self.counted = False
+        self.over = False
         self.who, self.only = await access_by_session(self.scope["session"].session_key)
         if self.who.user_id is None:
             await self.accept()
@@ -92,7 +110,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         now = time.monotonic()
         self.frames = [at for at in self.frames if now - at < 60] + [now]
         if bytes_data is not None or len(text_data or "") > MAX_FRAME_CHARS or len(self.frames) > MAX_FRAMES_A_MINUTE:
-            await self.close(code=CLOSE_ABUSE)
+            await self._end(CLOSE_ABUSE)
 
     async def live_update(self, event: dict[str, Any]) -> None:
         """A group message: keep the newest state of each site, send the first at once, the rest four times a second."""
@@ -124,6 +142,14 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await self._say({"t": "h", "h": hints})
 
     async def _mind(self) -> None:
+        """Whoever cannot be asked about any more gets nothing more: the browser comes back when we can tell again."""
+        try:
+            await self._beat_and_recheck()
+        except Exception as error:  # noqa: BLE001  (the top of a task: nobody else would end the connection)
+            logger.warning("a live connection ends: %s", str(error).split("\n")[0])
+            await self._end(CLOSE_TRY_AGAIN)
+
+    async def _beat_and_recheck(self) -> None:
         """Heartbeat every HEARTBEAT_S; every RECHECK_S ask anew what the viewer may see."""
         checked = time.monotonic()
         while True:
@@ -140,7 +166,14 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def _bye(self, why: str) -> None:
         await self._say({"t": "bye", "why": why})
-        await self.close(code=CLOSE_UNAUTHORISED)
+        await self._end(CLOSE_UNAUTHORISED)
+
+    async def _end(self, code: int) -> None:
+        """Close from our side, once; what groups still send until the server has said goodbye is dropped."""
+        if not self.over:
+            self.over = True
+            await self.close(code=code)
 
     async def _say(self, message: dict[str, Any]) -> None:
-        await self.send(text_data=json.dumps(message, separators=(",", ":")))
+        if not self.over:
+            await self.send(text_data=json.dumps(message, separators=(",", ":")))

@@ -2,6 +2,7 @@
 
 import { startAges } from "./ages.js";
 import { startConfirm } from "./confirm.js";
+import { startKeepOpen } from "./keep_open.js";
 import { startKeys } from "./keys.js";
 import { startLive } from "./live.js";
 import { startMenus } from "./menus.js";
@@ -17,5 +18,6 @@ startPalette();
 startKeys();
 startTables();
 startConfirm();
+startKeepOpen();
 startAges();
 startLive();

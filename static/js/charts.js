@@ -182,6 +182,7 @@ function onRange(event) {
   event.preventDefault();
   document.querySelectorAll("[data-range]").forEach((other) => other.setAttribute("aria-current", String(other === link)));
   history.replaceState(null, "", link.href);
+  window.htmx.ajax("GET", link.href, { target: "#site-live", swap: "outerHTML" });
   load({ fresh: true });
 }
 

@@ -25,9 +25,15 @@ function emit(name, detail) {
   document.dispatchEvent(new CustomEvent(name, { detail }));
 }
 
+/** Somebody is typing into it: a swap now would take the words away. */
+function isBusy(element) {
+  const field = document.activeElement;
+  return element.contains(field) && field.matches("input, textarea") && field.value !== "";
+}
+
 function poke(element) {
   if (!throttles.has(element)) {
-    const fire = () => element.isConnected && element.dispatchEvent(new CustomEvent("live"));
+    const fire = () => element.isConnected && !isBusy(element) && element.dispatchEvent(new CustomEvent("live"));
     throttles.set(element, new Throttle(fire, HINT_PAUSE_MS));
   }
   throttles.get(element).call();

@@ -56,7 +56,7 @@ export class FleetMap {
     this.map.keyboard.disableRotation();
     this.map.setMissingStyleImageResolver((id) => this.makeImage(id));
     this.ready = new Promise((done) => this.map.once("load", done));
-    this.drawn = new Promise((done) => this.map.on("render", () => this.map.isSourceLoaded("sites") && done()));
+    this.drawn = new Promise((done) => this.map.on("render", () => this.map.getSource("sites") && this.map.isSourceLoaded("sites") && done()));
     this.drawn.then(() => {
       performance.mark("sites-drawn");
       element.setAttribute("data-drawn", "");

@@ -104,6 +104,7 @@ async function start() {
   await resync();
   goOn();
   setInterval(tick, SECOND_MS);
+  page.setAttribute("data-ready", "");
 }
 
 start();

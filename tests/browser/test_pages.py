@@ -154,6 +154,7 @@ def test_charts_are_drawn_and_share_a_zoom(sign_in: SignIn) -> None:
     page.goto("/sites/north-0/?range=1h")
     expect(page.locator(".uplot")).not_to_have_count(0, timeout=WAIT_MS)
     assert page.locator(".uplot").count() >= 5
+    page.locator(".u-over").first.scroll_into_view_if_needed()
     over = page.locator(".u-over").first.bounding_box()
     assert over is not None
     page.mouse.move(over["x"] + over["width"] * 0.3, over["y"] + 40)
@@ -192,6 +193,7 @@ def test_everything_needed_works_without_javascript(stage: Stage, chromium: Brow
 def test_the_wall_lives(stage: Stage, sign_in: SignIn) -> None:
     page = sign_in("noc")
     page.goto("/wall/")
+    page.wait_for_selector("[data-wall][data-ready]", timeout=WAIT_MS)
     expect(page.locator("[data-figure=up] b")).to_have_text("7", timeout=WAIT_MS)
     stage.fail("down", stage.sites["Oslo Depot"])
     expect(page.locator("#attention")).to_contain_text("Oslo Depot", timeout=WAIT_MS)
