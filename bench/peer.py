@@ -76,7 +76,8 @@ def running(program: Path, stack: Stack, *, hosts: int) -> Iterator[Prometheus]:
     exporter_port, own_port = free_tcp_port(), free_tcp_port()
     config = folder / "prometheus.yml"
     config.write_text(json.dumps(_config(hosts, exporter_port)))  # JSON is YAML
-    children = Children(Console((folder / "console.log").open("w")), stack.state)
+    console = (folder / "console.log").open("w")
+    children = Children(Console(console), stack.state)
     try:
         exporter = (sys.executable, "-m", "bench.exporter", str(exporter_port))
         child = children.start("exporter", lambda: Program("exporter", exporter, ROOT, stack.environ))
@@ -93,6 +94,7 @@ def running(program: Path, stack: Stack, *, hosts: int) -> Iterator[Prometheus]:
         yield Prometheus(peer.process.pid, _version(program), exporter_port)
     finally:
         children.stop_all()
+        console.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

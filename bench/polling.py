@@ -16,6 +16,7 @@ from fleet.stack.errors import StackError
 CHURN_PER_MINUTE = 0.01
 SITES_A_POLLER = 16_000
 LATE_MS = 2_000
+POLL_CPU, POLL_CPU_QUICK = (5_000, 600), (2_000, 75)  # sites, seconds
 Say = Callable[[str], None]
 
 
@@ -64,7 +65,7 @@ def pollers_for(sites: int) -> int:
 # CPU a poll, beside Prometheus ------------------------------------------------------------------------------
 def poll_cpu(say: Say, *, quick: bool) -> Figure:
     """CPU a poll, with Prometheus at the same time on as many sites of its own."""
-    sites, seconds = (2_000, 75) if quick else (5_000, 600)
+    sites, seconds = POLL_CPU_QUICK if quick else POLL_CPU
     program = peer.find_prometheus()
     scrapes = 0
     peer_s, version = 0.0, ""

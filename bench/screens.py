@@ -123,7 +123,7 @@ def change_to_pixel(stack: Stack, *, quick: bool) -> Figure:
     """Time from the receipt of a report that shows a change to the frame that shows it, with VIEWERS others."""
     changes = 30 if quick else 150
     session = Session(stack.url)
-    with _viewers(stack, session), chromium(session, FIRST_DRAWN, CHANGES) as page:
+    with _viewers(stack, session, VIEWERS), chromium(session, FIRST_DRAWN, CHANGES) as page:
         open_overview(page, stack.url)
         page.wait_for_timeout(3_000)
         delays_ms = _delays_ms(stack, page, changes)
@@ -144,18 +144,18 @@ def change_to_pixel(stack: Stack, *, quick: bool) -> Figure:
 
 
 @contextmanager
-def _viewers(stack: Stack, session: Session) -> Iterator[None]:
-    command = [sys.executable, "-m", "bench.viewers", stack.url, session.session_key, str(VIEWERS)]
+def _viewers(stack: Stack, session: Session, count: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "bench.viewers", stack.url, session.session_key, str(count)]
     with (stack.state.logs / "viewers.log").open("w+") as log:
         child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
         try:
-            wait(lambda: "ready" in (stack.state.logs / "viewers.log").read_text(), 60, "200 websocket clients")
+            wait(lambda: "ready" in (stack.state.logs / "viewers.log").read_text(), 60, "the websocket clients")
             yield
             if child.poll() is not None:
                 raise StackError("the websocket clients were sent away")
         finally:
             child.kill()
-            child.wait()
+            child.communicate()
 
 
 def _delays_ms(stack: Stack, page: Page, changes: int) -> list[float]:

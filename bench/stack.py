@@ -74,7 +74,9 @@ class Stack:
     PostgreSQL and Redis live throughout, sites only grow in number, agents and workers come and go.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bench") -> None:
+        """`name` tells its state folder, and its lock, from those of others on this checkout."""
+        self.name = name
         self.sites = 0
         self.url = ""
         self._closing = ExitStack()
@@ -94,14 +96,14 @@ class Stack:
 
     def _open(self, closing: ExitStack) -> None:
         raise_file_limit()
-        state = open_state("bench", free_bytes=FREE_BYTES_NEEDED)
+        state = open_state(self.name, free_bytes=FREE_BYTES_NEEDED)
         try:
-            closing.enter_context(state.locked("bench.lock", str(os.getpid())))
+            closing.enter_context(state.locked("stack.lock", str(os.getpid())))
         except BlockingIOError as error:
             raise StackError(f"Another benchmark runs on this checkout (process {error.strerror}).") from None
         for folder in ("postgres", "demo", "logs"):
             shutil.rmtree(state.base / folder, ignore_errors=True)
-        self.state = open_state("bench", free_bytes=FREE_BYTES_NEEDED)
+        self.state = open_state(self.name, free_bytes=FREE_BYTES_NEEDED)
         console = Console(closing.enter_context((self.state.logs / "all.log").open("w")))
         self._servers = Children(console, self.state)
         closing.callback(self._servers.stop_all)

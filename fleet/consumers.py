@@ -107,6 +107,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Browsers have nothing to say but a ping; anything large or frequent ends the connection."""
+        if self.over:
+            return
         now = time.monotonic()
         self.frames = [at for at in self.frames if now - at < 60] + [now]
         if bytes_data is not None or len(text_data or "") > MAX_FRAME_CHARS or len(self.frames) > MAX_FRAMES_A_MINUTE:

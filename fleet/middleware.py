@@ -24,6 +24,7 @@ from fleet.error_pages import (
     not_storable,
 )
 from fleet.kit.errors import DomainError
+from fleet.kit.http import client_address
 from fleet.kit.tenancy import NOBODY, Rights, scope, with_request
 from fleet.people.models import User
 from fleet.people.selectors import access_of, live_token
@@ -32,12 +33,12 @@ from fleet.people.services import note_use
 logger = logging.getLogger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponse]
 SLOW_MS = 1000
-# They open a scope of their own, whoever asks.
+# They open a scope of their own, whoever asks, and answer where no session can be read.
 MACHINE_PAGES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class RequestLogMiddleware:
-    """Gives each request an id, and logs the slow and the failed ones."""
+    """Gives each request an id, logs the slow and the failed ones, and keeps answers out of shared caches."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -48,6 +49,7 @@ class RequestLogMiddleware:
         started = time.perf_counter()
         response = self.get_response(request)
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        response.headers.setdefault("Cache-Control", "private, no-cache")
         took_ms = round((time.perf_counter() - started) * 1000)
         if took_ms > SLOW_MS or response.status_code >= 500:
             fields = {"status": response.status_code, "ms": took_ms, "request": request.request_id}  # type: ignore[attr-defined]
@@ -94,7 +96,7 @@ class SignInRequiredMiddleware(LoginRequiredMiddleware):
 
         htmx follows redirects silently, so it is told by header where to go (286 also stops its polling).
         """
-        if is_api(request):
+        if is_api(request) or request.path in MACHINE_PAGES:
             return None
         response = super().process_view(request, view_func, view_args, view_kwargs)
         if response is not None and request.headers.get("HX-Request"):
@@ -138,9 +140,8 @@ class ScopeMiddleware:
         """Put the viewer's scope and rights on the request. Returns the user."""
         user = request.user
         who, rights = access_of(user) if isinstance(user, User) else (NOBODY, Rights())
-        address = str(request.META.get("REMOTE_ADDR", ""))
         request_id = getattr(request, "request_id", "")
-        request.who = with_request(who, address=address, request_id=request_id)  # type: ignore[attr-defined]
+        request.who = with_request(who, address=client_address(request), request_id=request_id)  # type: ignore[attr-defined]
         request.rights = rights  # type: ignore[attr-defined]
         return user
 

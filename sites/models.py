@@ -14,6 +14,7 @@ from sites.states import Availability, Axis, Compliance, Life, Reachability, Sou
 from sites.validators import (
     validate_address,
     validate_finite,
+    validate_free_slug,
     validate_labels,
     validate_lines,
     validate_networks,
@@ -29,7 +30,7 @@ class Provider(models.Model):
     """The company that owns or runs sites' hardware; the unit of tenancy."""
 
     id = models.AutoField(primary_key=True)
-    slug = models.CharField(max_length=64, unique=True, validators=[SLUG])
+    slug = models.CharField(max_length=64, unique=True, validators=[SLUG, validate_free_slug])
     name = models.CharField(max_length=120, unique=True, validators=[TEXT])
     contact = models.TextField(
         blank=True,
@@ -61,7 +62,7 @@ class Site(models.Model):
 
     id = models.AutoField(primary_key=True)
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    slug = models.CharField(max_length=64, unique=True, validators=[SLUG])
+    slug = models.CharField(max_length=64, unique=True, validators=[SLUG, validate_free_slug])
     name = models.CharField(max_length=120, validators=[TEXT])
     place = models.CharField(max_length=120, blank=True, validators=[TEXT], help_text="City, as people call it.")
     country = models.CharField(max_length=2, blank=True, validators=[RegexValidator(r"\A[A-Z]{2}\Z", "Two letters.")])

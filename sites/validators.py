@@ -14,6 +14,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _KEY = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62})\Z", re.IGNORECASE)
 
 
+def validate_free_slug(value: str) -> None:
+    """Raise ValidationError for a slug that is a page's own address, such as /sites/new/."""
+    if value in {"new", "import", "bulk", "places", "export"}:
+        raise ValidationError(f"{value} is the address of a page")
+
+
 @cache
 def time_zones() -> frozenset[str]:
     """Names of all time zones (read from disk once)."""

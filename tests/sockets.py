@@ -50,15 +50,20 @@ class Page:
 
     async def hear_all(self, seconds: float = 0.4) -> list[tuple[float, Any]]:
         """(time, message) of all that comes within this time, heartbeats left out."""
-        heard, end = [], time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            try:
-                message = json.loads((await self._event(left))["text"])
-            except TimeoutError:
-                break
+        heard: list[tuple[float, Any]] = []
+        try:
+            async with asyncio.timeout(seconds):
+                await self.listen(heard)
+        except TimeoutError:
+            pass
+        return heard
+
+    async def listen(self, heard: list[tuple[float, Any]]) -> None:
+        """Put (time, message) of all that comes into `heard`, heartbeats left out, until cancelled."""
+        while True:
+            message = json.loads((await self.app.output_queue.get())["text"])
             if message["t"] != "b":
                 heard.append((time.monotonic(), message))
-        return heard
 
     async def ending(self, timeout_s: float = 5) -> tuple[list[Any], int]:
         """All messages up to the close, and its code."""

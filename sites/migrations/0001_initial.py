@@ -125,7 +125,8 @@ class Migration(migrations.Migration):
                             django.core.validators.RegexValidator(
                                 "\\A[a-z0-9]+(-[a-z0-9]+)*\\Z",
                                 "Lower-case letters and digits, joined by single hyphens.",
-                            )
+                            ),
+                            sites.validators.validate_free_slug,
                         ],
                     ),
                 ),
@@ -207,7 +208,7 @@ class Migration(migrations.Migration):
                             django.core.validators.RegexValidator(
                                 "\\A[a-z0-9]+(-[a-z0-9]+)*\\Z",
                                 "Lower-case letters and digits, joined by single hyphens.",
-                            )
+                            ),
                         ],
                     ),
                 ),
@@ -280,7 +281,8 @@ class Migration(migrations.Migration):
                             django.core.validators.RegexValidator(
                                 "\\A[a-z0-9]+(-[a-z0-9]+)*\\Z",
                                 "Lower-case letters and digits, joined by single hyphens.",
-                            )
+                            ),
+                            sites.validators.validate_free_slug,
                         ],
                     ),
                 ),

@@ -32,7 +32,10 @@ def site_list(request: ScopedRequest) -> HttpResponse:
     table = SiteTable(found.qs, exclude=[name for name in SiteTable.base_columns if name not in chosen])
     size = request.GET.get("per_page", "")
     per_page = int(size) if size in {str(choice) for choice in PAGE_SIZES} else 50
-    RequestConfig(request, paginate={"per_page": per_page, "silent": True}).configure(table)
+    # Not paged by RequestConfig: it would take any `per_page`, a million too.
+    RequestConfig(request, paginate=False).configure(table)
+    table.paginate(per_page=per_page)
+    table.page = table.paginator.get_page(request.GET.get("page"))
     context = {
         "table": table,
         "filter": found,

@@ -66,6 +66,7 @@ def test_planned_site_is_neither_polled_nor_judged(make_site: Any) -> None:
     ("change", "field"),
     [
         ({"slug": "Not A Slug"}, "slug"),
+        ({"slug": "import"}, "slug"),
         ({"name": "bad\x00name"}, "name"),
         ({"lat": 90.1}, "lat"),
         ({"lon": -180.5}, "lon"),

@@ -1,0 +1,184 @@
+"""Row 25 of the matrix: whatever people and sites write is shown as text, on every page and in every format."""
+
+import csv
+import io
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.protocol import Component, Workload
+from sites.models import Site
+from sites.services.reports import record_reports
+from sites.services.sites import update_site
+from tests.conftest import TEST, everything
+from tests.database import OWNER
+from tests.meta.routes import PAGES, PROVIDER, SITE
+from tests.sites.builders import a_report, polled
+
+HOSTILE = [
+    "<script>probe()</script>",
+    "<probe hx-get='/probe'>",
+    '"><probe onload="probe()" probe=',
+    "' probe='1' x='",
+    "javascript:probe()",
+    "{{ probe }}{% probe %}",
+    "</title></textarea></script><probe>",
+    "\u202eprobe\u2066",
+    "<!--probe",
+    "&lt;probe&gt;",
+    "=cmd|' /C probe'!A1",
+    "@probe",
+]
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would make of a page: elements, attributes, text."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+        self.text: list[str] = []
+        self.scripts: list[dict[str, str | None]] = []
+        self.comments: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "script":
+            self.scripts.append(dict(attrs))
+        if "probe" in tag:
+            self.found.append(f"<{tag}>")
+        for name, value in attrs:
+            text = (value or "").strip().lower()
+            is_code = name.startswith(("on", "hx-on")) or name == "style"
+            is_link = name in {"href", "src", "action", "formaction"} or name.startswith("hx-")
+            if (
+                "probe" in name
+                or is_code
+                or (is_link and (text.startswith(("javascript:", "data:")) or text == "/probe"))
+            ):
+                self.found.append(f"<{tag} {name}={value}>")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+
+def read(response: Any) -> Reader:
+    reader = Reader()
+    reader.feed(response.content.decode())
+    reader.close()
+    return reader
+
+
+def test_the_reader_finds_what_it_looks_for():
+    for text in (
+        *("<probe>", "<a probe=1>", "<a href='javascript:x'>", "<a onclick=x>", "<b style='x'>", "<a hx-get='/probe'>"),
+        "<img src=' JavaScript:x'/>",
+    ):
+        reader = Reader()
+        reader.feed(text)
+        assert reader.found, text
+
+
+@pytest.fixture
+def site(make_provider: Any, make_site: Any) -> Site:
+    """A site and a provider whose every word is hostile."""
+    everything_hostile = " ".join(HOSTILE)
+    provider = make_provider("hostile", name=everything_hostile[:119], contact=everything_hostile)
+    site = make_site(
+        *("hostile-site", provider),
+        name=everything_hostile[:119],
+        place="".join(HOSTILE)[:119],
+        region="<probe hx-get='/probe'>",
+        labels={"note": everything_hostile[:119]},
+        contacts=everything_hostile,
+        notes=everything_hostile,
+    )
+    values = {"notes": "\n".join(HOSTILE)}
+    update_site(actor=TEST, rights=everything(), site=site, values=values)
+    for state in ("down", "down", "down"):
+        result = polled(site, state)
+        components = tuple(Component("workload", text, text, None) for text in HOSTILE)
+        report = msgspec.structs.replace(
+            a_report(site.uuid, state, components=components, reasons=tuple(HOSTILE)),
+            boot=HOSTILE[0],
+            workloads=tuple(Workload(name=text, state="running", health="healthy", managed=True) for text in HOSTILE),
+        )
+        record_reports([replace(result, report=report)], poller="test")
+    return site
+
+
+READABLE = [route for route in PAGES if "GET" in route.methods]
+
+
+@pytest.mark.parametrize("route", READABLE, ids=str)
+def test_no_page_takes_hostile_text_for_markup(site, signed_in, route):
+    client = signed_in("admin", username="<probe>" if route.path == "" else "")
+    slug = {SITE: "hostile-site", PROVIDER: "hostile"}.get(route.about, "")
+    shown = 0
+    for query in ({}, {"q": HOSTILE[2]}, {"site": "hostile-site"}, {"state": HOSTILE[1], "region": HOSTILE[3]}):
+        for fragment in (False, True):
+            response = client.get(route.at(slug), query, headers={"HX-Request": "true"} if fragment else {})
+            assert response.status_code == 200
+            if response["Content-Type"].startswith("text/html"):
+                reader = read(response)
+                assert reader.found == []
+                assert reader.comments == []
+                # Only our own files are scripts; nothing is written between the tags.
+                assert all((script.get("src") or "").startswith("/static/") for script in reader.scripts)
+                shown += " ".join(reader.text).count("probe")
+    if route.about in (SITE, PROVIDER) and route.path != "sites/<slug:slug>/samples.json":
+        assert shown > 0, "the hostile text is not on the page, so this proved nothing"
+
+
+def test_hostile_text_is_on_the_page_letter_for_letter(site, signed_in):
+    text = " ".join(read(signed_in("admin").get("/sites/hostile-site/")).text)
+    for hostile in HOSTILE:
+        if hostile.isprintable():
+            assert hostile in text, hostile
+
+
+def test_json_is_json(site, signed_in):
+    client = signed_in("viewer")
+    for path in ("/map.json", "/api/v1/sites/hostile-site", "/sites/hostile-site/samples.json"):
+        response = client.get(path)
+        assert response["Content-Type"].startswith("application/json")
+        assert response["X-Content-Type-Options"] == "nosniff"
+    assert client.get("/map.json").json()["sites"][0][2] == Site.objects.using(OWNER).get().name
+
+
+def test_the_export_is_no_page_and_holds_no_formula(site, signed_in):
+    Site.objects.using(OWNER).update(
+        name="=cmd|' /C probe'!A1", place="@probe", region="+1", contacts="-1", notes="\t=1"
+    )
+    response = signed_in("viewer").get("/sites/export.csv")
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert response["Content-Disposition"] == 'attachment; filename="sites.csv"'
+    (row,) = csv.DictReader(io.StringIO(response.content.decode("utf-8-sig")))
+    cells = [cell for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert cells == []
+    assert row["name"] == "'=cmd|' /C probe'!A1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/<script>probe</script>/", "/sites/%3Cprobe%3E/", "/?%3Cprobe%3E=1", "/search/?q=%22%3E%3Cprobe%3E"]
+)
+def test_addresses_are_not_markup_either(site, signed_in, path):
+    assert read(signed_in("viewer").get(path)).found == []
+
+
+def test_a_toast_is_json_in_a_header_of_one_line(site, signed_in):
+    client = signed_in("operator")
+    response = client.post("/sites/hostile-site/poll-now/", headers={"HX-Request": "true"})
+    assert response.status_code == 204
+    trigger = msgspec.json.decode(response["HX-Trigger"])
+    assert "probe" in trigger["toast"]["text"]
+    assert "\n" not in response["HX-Trigger"]
+    assert response["HX-Trigger"].isascii()
