@@ -37,7 +37,7 @@ def _stop_poller(**kwargs: Any) -> None:
         _poller.stop()
 
 
-@shared_task(queue="tick", soft_time_limit=5)
+@shared_task(soft_time_limit=5)
 def claim_due() -> None:
     """Once a second: queue the due sites of each shard for its poller."""
     beat = timezone.now().second % BEAT_EVERY_S == 0
@@ -51,13 +51,13 @@ def poll_sites(site_ids: list[int]) -> None:
     the_poller().poll_batch(poll_targets(site_ids))
 
 
-@shared_task(queue="slow", time_limit=300)
+@shared_task(time_limit=300)
 def roll_up() -> None:
     """Every minute: roll up the buckets that have closed."""
     roll(timezone.now())
 
 
-@shared_task(queue="default", time_limit=120)
+@shared_task(time_limit=120)
 def keep_partitions() -> None:
     """Every hour: make the next days' partitions, drop those past their retention."""
     counts = keep(timezone.now())

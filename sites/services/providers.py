@@ -28,7 +28,10 @@ def save_provider(
                 setattr(row, name, values[name])
         try:
             row.full_clean(validate_unique=False)
-            row.save()
+            if before is None:
+                row.save(force_insert=True)
+            else:
+                row.save(update_fields=EDITABLE)
         except ValidationError as error:
             details = {name: " ".join(messages) for name, messages in error.message_dict.items()}
             raise Invalid("Some values cannot be taken.", details=details) from None

@@ -120,6 +120,7 @@ def test_static_files_carry_the_policy_too(database):
     assert response.status_code == 200
     assert set(response["Content-Security-Policy"].split("; ")) == CSP
     assert "immutable" in response["Cache-Control"]
+    response.close()
 
 
 def test_faults_carry_them_too(signed_in, probe):

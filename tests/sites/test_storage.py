@@ -36,9 +36,16 @@ def partitions(parent: str) -> list[str]:
     return [name for (name,) in found]
 
 
+def drop_days_before(at: datetime) -> None:
+    with connections["owner"].cursor() as cursor:
+        for table in ("sample", "sample_5m", "sample_1h"):
+            cursor.execute("SELECT drop_partitions(%s, %s)", [table, at.date()])
+
+
 def test_partitions_are_made_ahead_and_dropped_behind(settings: Any) -> None:
     # A time in the past: PostgreSQL itself refuses to drop days that are not over.
     then = datetime.now(UTC) - timedelta(days=30)
+    drop_days_before(then)  # what other tests made
     before = partitions("sample")
     later = then + timedelta(days=3)
     assert keep_partitions(then) == {"made": 27, "dropped": 0}
@@ -49,9 +56,7 @@ def test_partitions_are_made_ahead_and_dropped_behind(settings: Any) -> None:
     assert keep_partitions(later) == {"made": 0, "dropped": 3}
     assert f"sample_{later - timedelta(days=2):%Y%m%d}" not in partitions("sample")
     assert f"sample_{later - timedelta(days=1):%Y%m%d}" in partitions("sample")
-    with connections["owner"].cursor() as cursor:
-        for table in ("sample", "sample_5m", "sample_1h"):
-            cursor.execute("SELECT drop_partitions(%s, %s)", [table, (later + timedelta(days=10)).date()])
+    drop_days_before(later + timedelta(days=10))
     assert set(before) == set(partitions("sample"))
 
 
