@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from msgspec import Struct
+
 from agent.protocol import ProtocolError, Report, decode_report
 from sites.addresses import Network, Vetting, resolve
 from sites.health import Health
@@ -12,8 +14,7 @@ from sites.states import Failure
 from sites.wire import Answer, Connection, NoAnswerYet, Wire, WireError
 
 
-@dataclass(frozen=True, slots=True)
-class PollTarget:
+class PollTarget(Struct, frozen=True):
     """What a poll needs of a site, and the state that its outcome will be decided against."""
 
     site_id: int

@@ -9,8 +9,11 @@ What is recorded is what was reported. Hysteresis delays only what is shown: a s
 several good reports in a row, so that a flapping one does not flicker.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 UP, DEGRADED, DOWN, UNKNOWN = "up", "degraded", "down", "unknown"
 NEVER, REACHABLE, UNREACHABLE = "", "reachable", "unreachable"
@@ -30,9 +33,11 @@ class Policy:
 DEFAULT_POLICY = Policy()
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What is known of one site. Times are aware; `candidate` is the better state that hysteresis holds back."""
+class Health(Struct, frozen=True):
+    """What is known of one site. Times are aware; `candidate` is the better state that hysteresis holds back.
+
+    Three are made a poll: a struct takes a tenth of a frozen dataclass's time.
+    """
 
     availability: str
     availability_since: datetime
@@ -56,8 +61,7 @@ class Change:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The new health, facts to record (at most one an axis), and whether what people see has changed."""
 
     health: Health

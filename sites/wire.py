@@ -48,15 +48,17 @@ class Answer:
 class Connection(asyncio.Protocol):
     """One connection to one agent, at most one request at a time.
 
-    `deadline` is the loop time at which the request under way fails, or 0 while idle. `lost` is told when it ended.
+    `deadline` is the loop time at which the request under way fails, or 0 while idle; meanwhile it is in `busy`.
+    `lost` is told when the connection has ended.
     """
 
-    def __init__(self, lost: Callable[["Connection"], None]) -> None:
+    def __init__(self, lost: Callable[["Connection"], None], busy: set["Connection"]) -> None:
         self.key: object = None
         self.transport: asyncio.Transport | None = None
         self.deadline = 0.0
         self.usable = True
         self._lost = lost
+        self._busy = busy
         self._waiter: asyncio.Future[Answer] | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._error: WireError | None = None
@@ -73,6 +75,7 @@ class Connection(asyncio.Protocol):
         """Send one request; the future brings the Answer or raises WireError."""
         self._start()
         self.deadline = deadline
+        self._busy.add(self)
         self._waiter = loop.create_future()
         assert self.transport is not None
         self.transport.write(message)
@@ -152,9 +155,8 @@ class Connection(asyncio.Protocol):
             self._refuse("an interim response that nobody asked for")
         if not self._parser.should_keep_alive():
             self.usable = False
-        waiter, self._waiter, self.deadline = self._waiter, None, 0.0
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
+        waiter = self._done()
         if waiter is not None and not waiter.done():
             waiter.set_result(Answer(status, body))
         if not self.usable:
@@ -165,9 +167,15 @@ class Connection(asyncio.Protocol):
         self._error = WireError(Failure.PROTOCOL_ERROR, detail)
         raise self._error
 
-    def _finish_error(self, error: WireError) -> None:
+    def _done(self) -> "asyncio.Future[Answer] | None":
+        """The request under way is over; who waited for it."""
         waiter, self._waiter, self.deadline = self._waiter, None, 0.0
+        self._busy.discard(self)
         self._body = []
+        return waiter
+
+    def _finish_error(self, error: WireError) -> None:
+        waiter = self._done()
         self.close()
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
@@ -209,7 +217,7 @@ class Wire:
         self._make_room()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await self.loop.create_connection(lambda: Connection(self._forget), ip, port)
+                _, connection = await self.loop.create_connection(self._new_connection, ip, port)
         except TimeoutError:
             raise WireError(Failure.TIMEOUT, f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except OSError as error:
@@ -219,13 +227,9 @@ class Wire:
         self._kept[key] = connection
         return connection
 
-    async def get(self, connection: Connection, message: bytes, *, started: float) -> Answer:
-        """One request on an open connection, done within TOTAL_TIMEOUT_S of `started`. Raises WireError."""
-        self._busy.add(connection)
-        try:
-            return await connection.request(message, started + TOTAL_TIMEOUT_S, self.loop)
-        finally:
-            self._busy.discard(connection)
+    def get(self, connection: Connection, message: bytes, *, started: float) -> "asyncio.Future[Answer]":
+        """One request on an open connection, done within TOTAL_TIMEOUT_S of `started`; awaiting it raises WireError."""
+        return connection.request(message, started + TOTAL_TIMEOUT_S, self.loop)
 
     def close(self) -> None:
         """Close everything."""
@@ -242,6 +246,9 @@ class Wire:
             self._kept[idle].close()
             del self._kept[idle]
             self.evicted += 1
+
+    def _new_connection(self) -> Connection:
+        return Connection(self._forget, self._busy)
 
     def _forget(self, connection: Connection) -> None:
         """A connection has ended; another may be kept under its key by now."""

@@ -10,7 +10,14 @@ from django.test import Client
 from fleet.api import api
 
 BODIES: dict[str, dict[str, Any]] = {
-    "create": {"slug": "new", "name": "New", "provider": "ours", "lat": 1, "lon": 2, "address": "203.0.113.1:9100"},
+    "create": {
+        "slug": "brand-new",
+        "name": "New",
+        "provider": "ours",
+        "lat": 1,
+        "lon": 2,
+        "address": "203.0.113.1:9100",
+    },
     "change": {"name": "Renamed"},
 }
 

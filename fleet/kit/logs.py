@@ -4,6 +4,8 @@ import logging
 from datetime import UTC, datetime
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
+# What somebody else wrote starts no line and moves no cursor of a terminal.
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {10: "\\n", 13: "\\r", 9: "\\t"}
 
 
 class LineFormatter(logging.Formatter):
@@ -13,8 +15,8 @@ class LineFormatter(logging.Formatter):
         """One line; a traceback follows on lines of its own."""
         at = datetime.fromtimestamp(record.created, tz=UTC).strftime("%H:%M:%S.%f")[:-3]
         fields = " ".join(f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD)
-        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
-        line = f"{at} {record.levelname} {record.name} {message}{' ' + fields if fields else ''}"
+        told = f"{record.getMessage()}{' ' + fields if fields else ''}".translate(_VISIBLE)
+        line = f"{at} {record.levelname} {record.name} {told}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

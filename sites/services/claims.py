@@ -15,17 +15,15 @@ CLAIM_LIMIT = 20_000
 # One statement claims what is due and moves it on. A site keeps its phase; one that fell behind (nobody claimed for
 # longer than its interval) gets a new random one, so that a restart does not poll the whole fleet in one second.
 _CLAIM = """
-WITH due AS (
-    SELECT site_id FROM edge_sites_pollschedule WHERE next_poll_at <= now()
-    ORDER BY next_poll_at LIMIT %s FOR UPDATE SKIP LOCKED
-)
 UPDATE edge_sites_pollschedule s
 SET due_at = s.next_poll_at,
     next_poll_at = CASE
         WHEN s.next_poll_at + make_interval(secs => s.interval_s * s.backoff) > now()
         THEN s.next_poll_at + make_interval(secs => s.interval_s * s.backoff)
         ELSE now() + make_interval(secs => s.interval_s * (0.5 + random() / 2)) END
-FROM due WHERE s.site_id = due.site_id
+WHERE s.ctid = ANY(ARRAY(
+    SELECT ctid FROM edge_sites_pollschedule WHERE next_poll_at <= now()
+    ORDER BY next_poll_at LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING s.site_id, s.shard, s.interval_s
 """
 

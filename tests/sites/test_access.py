@@ -163,7 +163,7 @@ def test_the_map_of_each_provider_has_its_own_stamp(viewer):
 
 
 # Changes ----------------------------------------------------------------------------------------------------
-VALUES = {"slug": "new", "name": "New", "lat": 1.0, "lon": 2.0, "address": "203.0.113.1:9100"}
+VALUES = {"slug": "brand-new", "name": "New", "lat": 1.0, "lon": 2.0, "address": "203.0.113.1:9100"}
 
 
 def state_of_everything() -> list[list[tuple[Any, ...]]]:

@@ -31,6 +31,7 @@ def pages(client: Client, path: str, limit: int) -> list[list[dict[str, Any]]]:
     while cursor is not None:
         body = client.get(path, {"limit": limit, **({"cursor": cursor} if cursor else {})}).json()
         found.append(body["items"])
+        assert len(found) < 50, "pages without end"
         cursor = body["next"]
     return found
 
