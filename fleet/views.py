@@ -254,7 +254,7 @@ def map_snapshot(request: ScopedRequest) -> HttpResponse:
     """Every active site, for the map: columns and rows, with an ETag and compressed by ourselves (it is large)."""
     who = request.who
     viewer = zlib.crc32(repr((who.name, who.wide, sorted(who.providers), who.limits)).encode())
-    etag = quote_etag(f"{selectors.map_stamp(who)}-{0}")
+    etag = quote_etag(f"{selectors.map_stamp(who)}-{viewer:x}")
     cached = get_conditional_response(request, etag=etag)
     if cached is not None:
         return cached
