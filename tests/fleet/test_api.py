@@ -231,11 +231,13 @@ def test_errors_carry_the_security_headers(ours, api_client):
         assert len(response["X-Request-Id"]) == 16
 
 
+HOSTILE_SLUGS = ("%00", "a%00b", "%ff", "..%2F..%2Fetc", "x" * 5000, "%F0%9F%8F%9D", "'", "%25")
+
+
 @pytest.mark.parametrize("operation", [op for op in OPERATIONS if "{slug}" in op.path], ids=str)
-@pytest.mark.parametrize(
-    "slug", ["%00", "a%00b", "%ff", "..%2F..%2Fetc", "x" * 5000, "%F0%9F%8F%9D", "'", "%25"], ids=lambda s: s[:12]
-)
-def test_hostile_slugs_are_client_errors(ours, api_client, operation: Operation, slug):
-    response = operation.call(api_client("admin"), slug=slug)
-    assert response.status_code in {404, 422}
-    assert_error(response, response.status_code, "not_found" if response.status_code == 404 else "invalid")
+def test_hostile_slugs_are_client_errors(ours, api_client, operation: Operation):
+    client = api_client("admin")
+    for slug in HOSTILE_SLUGS:
+        response = operation.call(client, slug=slug)
+        assert response.status_code in {404, 422}, slug
+        assert_error(response, response.status_code, "not_found" if response.status_code == 404 else "invalid")

@@ -186,26 +186,25 @@ def test_loopback_may_read_metrics(database, address):
     assert Client(REMOTE_ADDR=address).get("/metrics").status_code == 200
 
 
-@pytest.mark.parametrize("address", ["203.0.113.9", "10.0.0.1", "2001:db8::1", "", "not an address", "127.0.0.1.evil"])
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"X-Forwarded-For": "127.0.0.1"},
-        {"Forwarded": "for=127.0.0.1"},
-        {"X-Real-IP": "127.0.0.1"},
-        {"Authorization": "Bearer "},
-        {"Authorization": "Bearer x"},
-        {"Authorization": ""},
-    ],
-    ids=str,
+LIES = (
+    {},
+    {"X-Forwarded-For": "127.0.0.1"},
+    {"Forwarded": "for=127.0.0.1"},
+    {"X-Real-IP": "127.0.0.1"},
+    {"Authorization": "Bearer "},
+    {"Authorization": "Bearer x"},
+    {"Authorization": ""},
 )
-def test_others_may_not_whatever_they_say(make_person, address, headers):
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9", "10.0.0.1", "2001:db8::1", "", "not an address", "127.0.0.1.evil"])
+def test_others_may_not_whatever_they_say(make_person, address):
     client = Client(REMOTE_ADDR=address)
     client.force_login(make_person("admin"))
-    response = client.get("/metrics", headers=headers)
-    assert response.status_code == 403
-    assert b"archipelago_" not in response.content
+    for headers in LIES:
+        response = client.get("/metrics", headers=headers)
+        assert response.status_code == 403, headers
+        assert b"archipelago_" not in response.content
 
 
 def test_loopback_counts_for_nothing_behind_a_proxy(database, settings):

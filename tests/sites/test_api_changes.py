@@ -133,12 +133,16 @@ BAD: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), BAD, ids=lambda value: repr(value)[:24])
-def test_values_that_cannot_be_taken_are_422_and_name_the_field(ours, api_client, field, value):
+FIELDS = sorted({field for field, _ in BAD})
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_values_that_cannot_be_taken_are_422_and_name_the_field(ours, api_client, field):
     client = api_client("operator")
     before = contents()
-    error = assert_error(post(client, json.dumps({**NEW, field: value})), 422, "invalid")
-    assert {name.split(".")[0] for name in error["details"]} == {field}
+    for value in (value for name, value in BAD if name == field):
+        error = assert_error(post(client, json.dumps({**NEW, field: value})), 422, "invalid")
+        assert {name.split(".")[0] for name in error["details"]} == {field}, value
     assert contents() == before
 
 
@@ -243,15 +247,13 @@ def test_a_change_is_whole_or_not_at_all(harbour, api_client):
     assert contents() == before
 
 
-BAD_CHANGES = [(field, value) for field, value in BAD if value is not None and field != "life"]
-
-
-@pytest.mark.parametrize(("field", "value"), BAD_CHANGES, ids=lambda value: repr(value)[:24])
-def test_changes_that_cannot_be_taken_are_422_and_change_nothing(harbour, api_client, field, value):
+@pytest.mark.parametrize("field", [field for field in FIELDS if field != "life"])
+def test_changes_that_cannot_be_taken_are_422_and_change_nothing(harbour, api_client, field):
     client = api_client("operator")
     before = contents()
-    error = assert_error(patch(client, "harbour", json.dumps({field: value})), 422, "invalid")
-    assert {name.split(".")[0] for name in error["details"]} == {field}
+    for value in (value for name, value in BAD if name == field and value is not None):
+        error = assert_error(patch(client, "harbour", json.dumps({field: value})), 422, "invalid")
+        assert {name.split(".")[0] for name in error["details"]} == {field}, value
     assert contents() == before
 
 
