@@ -17,6 +17,8 @@ CHURN_PER_MINUTE = 0.01
 SITES_A_POLLER = 16_000
 LATE_MS = 2_000
 POLL_CPU, POLL_CPU_QUICK = (5_000, 600), (2_000, 75)  # sites, seconds
+SITES_HELD, SITES_HELD_QUICK = (20_000, 40_000, 60_000, 80_000, 100_000), (5_000,)
+SITES_HELD_S, SITES_HELD_QUICK_S = 180, 60
 Say = Callable[[str], None]
 
 
@@ -134,8 +136,7 @@ class Step:
 
 def sites_held(say: Say, *, quick: bool) -> Figure:
     """The greatest fleet that is polled on time."""
-    sizes = [5_000] if quick else [20_000, 40_000, 60_000, 80_000, 100_000]
-    seconds = 60 if quick else 180
+    sizes, seconds = (SITES_HELD_QUICK, SITES_HELD_QUICK_S) if quick else (SITES_HELD, SITES_HELD_S)
     steps: list[Step] = []
     with Stack() as stack:
         for sites in sizes:

@@ -129,6 +129,7 @@ class Stack:
         self.environ["SITES"] = str(sites)
         self.manage("demo_seed")
         self.execute(f"UPDATE edge_sites_pollschedule SET interval_s = {INTERVAL_S} WHERE interval_s <> {INTERVAL_S}")
+        self.execute("VACUUM (ANALYZE)")  # as after any bulk load; else autovacuum does it in the middle of a figure
         self.sites = sites
 
     def start(self, *, pollers: int, churn_per_minute: float = 0.0, with_web: bool = False) -> None:

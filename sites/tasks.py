@@ -42,7 +42,12 @@ def claim_due() -> None:
     """Once a second: queue the due sites of each shard for its poller."""
     beat = timezone.now().second % BEAT_EVERY_S == 0
     for batch in claim(beat=beat):
-        poll_sites.apply_async((list(batch.site_ids),), queue=f"poll.{batch.poller}", expires=batch.expires_s)
+        poll_sites.apply_async(  # type: ignore[call-arg]  # celery-types does not know argsrepr
+            (list(batch.site_ids),),
+            argsrepr=f"{len(batch.site_ids)} sites",  # Celery would write out all of them, for logs
+            queue=f"poll.{batch.poller}",
+            expires=batch.expires_s,
+        )
 
 
 @shared_task

@@ -47,6 +47,12 @@ def quick_passwords() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def static_root() -> None:
+    """The folder of collected files, which WhiteNoise warns of while a new checkout has none."""
+    settings.STATIC_ROOT.mkdir(exist_ok=True)
+
+
 @pytest.fixture
 def plain_static() -> Iterator[None]:
     """Names of static files as they are, so that pages can be rendered without collectstatic."""

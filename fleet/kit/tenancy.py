@@ -87,8 +87,8 @@ def scope(who: Scope, *, using: str = DEFAULT) -> Iterator[None]:
     """Open a transaction in which PostgreSQL shows only what `who` may see, and close both at the end.
 
     Nesting the same scope is a savepoint; another scope inside raises ScopeError, since a transaction has one
-    owner. Role and providers are reset on the way out even where an outer transaction goes on, so a pooled or
-    shared connection never carries them to the next user.
+    owner. Role and providers end with the transaction, and are reset on the way out where an outer one goes on, so a
+    pooled or shared connection never carries them to the next user.
     """
     outer = _open.get()
     if outer is not None:
@@ -98,11 +98,12 @@ def scope(who: Scope, *, using: str = DEFAULT) -> Iterator[None]:
             yield
         return
     token = _open.set(who)
+    goes_on = connections[using].in_atomic_block
     try:
         with transaction.atomic(using=using):
             _set(using, role="app_wide" if who.wide else "app_scoped", providers=who.providers)
             yield
-            if not connections[using].needs_rollback:
+            if goes_on and not connections[using].needs_rollback:
                 reset(using)
     finally:
         _open.reset(token)

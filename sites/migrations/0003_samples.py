@@ -80,7 +80,7 @@ BEGIN
             EXECUTE format(
                 -- The planner's statistics of a day hardly change while it grows: they are renewed less often.
                 'CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L)'
-                ' WITH (autovacuum_analyze_scale_factor = 0.5)',
+                ' WITH (autovacuum_analyze_scale_factor = 5)',
                 part, parent, day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00'
             );
             made := made + 1;

@@ -88,7 +88,7 @@ def record_reports(results: Sequence[PollResult], *, poller: str) -> None:
     """
     try:
         _record(results, poller)
-    except (DataError, IntegrityError) as error:
+    except (DataError, IntegrityError, OverflowError) as error:
         if len(results) > 1:
             half = len(results) // 2
             record_reports(results[:half], poller=poller)
@@ -105,13 +105,12 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
     good = [outcome for outcome in outcomes if outcome.report is not None]
     wide = [outcome for outcome in outcomes if outcome.wide]
     with scope(POLLER), connections[DEFAULT].cursor() as cursor:
-        # Rows are locked in one order, whatever order they answered in.
         if outcomes:
-            cursor.execute(sql.LOCK_STATES, [sorted(outcome.result.target.site_id for outcome in outcomes)])
+            cursor.execute(sql.BEGIN_BATCH, [sorted(outcome.result.target.site_id for outcome in outcomes)])
         if good:
-            cursor.execute(sql.MAKE_BATCH)
             # Django does not translate the errors of a COPY by itself.
             with connections[DEFAULT].wrap_database_errors, cursor.copy(sql.COPY_BATCH) as copy:
+                copy.set_types(sql.BATCH_TYPES)
                 wide_ids = {id(outcome) for outcome in wide}
                 for outcome in good:
                     copy.write_row(_figures(outcome, update=id(outcome) not in wide_ids))
@@ -121,8 +120,7 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
             written = _write_states(cursor, wide)
             _write_facts(cursor, [outcome for outcome in wide if outcome.result.target.site_id in written])
         if good:
-            cursor.execute(sql.UPDATE_FIGURES)
-            cursor.execute(sql.INSERT_SAMPLES)
+            cursor.execute(sql.STORE_BATCH)
             row = cursor.fetchone()
             lag_max_ms = row[0] or 0 if row else 0
         cursor.execute(sql.BEAT, [poller, len(outcomes), len(outcomes) - len(good), lag_max_ms])
@@ -259,16 +257,10 @@ def _write_facts(cursor: Any, outcomes: Sequence[Outcome]) -> None:
     """Close and open intervals, outages and component spans of the sites whose state row was written."""
     changes = [row for outcome in outcomes for row in _change_rows(outcome)]
     if changes:
-        packed = json.dumps(changes)
-        cursor.execute(sql.CLOSE_INTERVALS, [packed])
-        cursor.execute(sql.OPEN_INTERVALS, [packed])
-        cursor.execute(sql.CLOSE_OUTAGES, [packed])
-        cursor.execute(sql.OPEN_OUTAGES, [packed])
+        cursor.execute(sql.WRITE_CHANGES, [json.dumps(changes)] * 4)
     spans = [_span_row(outcome) for outcome in outcomes if outcome.new_components]
     if spans:
-        packed = json.dumps(spans)
-        cursor.execute(sql.CLOSE_SPANS, [packed])
-        cursor.execute(sql.OPEN_SPANS, [packed])
+        cursor.execute(sql.WRITE_SPANS, [json.dumps(spans)] * 2)
     well = [outcome.result.target.site_id for outcome in outcomes if _became_well(outcome)]
     if well:
         cursor.execute(sql.CLEAR_ACKNOWLEDGEMENTS, [well])

@@ -255,8 +255,8 @@ def test_providers_are_paged_and_hold_slug_and_name(make_provider, api_client):
 
 
 # Queries ----------------------------------------------------------------------------------------------------
-# The token, the memberships of its holder, begin, scope, reset, commit.
-EACH_REQUEST = 6
+# The token, the memberships of its holder, begin, scope, commit.
+EACH_REQUEST = 5
 
 
 @pytest.mark.parametrize(

@@ -180,13 +180,13 @@ def test_poison_row_is_found_by_halving_and_marked_while_the_others_are_stored(m
     results = [polled(site) for site in sites]
     bad = results[3].report
     assert bad is not None
-    # Past every bound of the protocol, as if one were wrong: PostgreSQL's bigint refuses it.
+    # Past every bound of the protocol, as if one were wrong: it fits no column.
     poison = msgspec.structs.replace(bad, resources=msgspec.structs.replace(bad.resources, mem_bytes=2**70))
     results[3] = replace(results[3], report=poison)
     record(*results)
     assert rows("SELECT count(*) FROM sample") == [(4,)]
     assert [state(site).last_error for site in sites] == ["", "", "", "rejected", ""]
-    assert "out of range" in state(sites[3]).last_error_detail
+    assert "too big" in state(sites[3]).last_error_detail
     assert state(sites[3]).misses == 1
 
 
