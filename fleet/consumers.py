@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from fleet.kit.tenancy import NOBODY, Scope, scope
 from fleet.people.models import User
 from fleet.people.selectors import access_of
-from sites.selectors import visible_site_ids
+from sites.selectors.access import visible_site_ids
 
 logger = logging.getLogger(__name__)
 HEARTBEAT_S = 2.0

@@ -14,7 +14,8 @@ from fleet.consumers import LiveConsumer
 from fleet.kit import counters
 from fleet.kit.tenancy import job, scope
 from sites.models import PollerShard
-from sites.selectors import figures, poll_lag_s
+from sites.selectors.fleet_wide import figures
+from sites.selectors.polling import poll_lag_s
 
 WATCH = job("metrics")
 QUEUES = ("tick", "default", "slow")

@@ -22,9 +22,8 @@ from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
 from fleet.people.models import User
 from fleet.people.services import forget_view, keep_view
-from sites import selectors
 from sites.models import Site
-from sites.views.present import (
+from sites.present import (
     FIGURES,
     LABELS,
     TIMELINE_BIN_S,
@@ -38,6 +37,7 @@ from sites.views.present import (
     utc_now,
     why_of,
 )
+from sites.selectors import access, fleet_wide, one_site
 
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
@@ -74,7 +74,7 @@ def _query(filters: Mapping[str, Any]) -> str:
 # Parts ------------------------------------------------------------------------------------------------------
 def _counts(request: ScopedRequest) -> dict[str, int]:
     """Active sites by kind. An unreachable site's availability is unknown by rule: it counts as unreachable only."""
-    counts = selectors.figures(request.who)
+    counts = fleet_wide.figures(request.who)
     return {**counts, "unknown": max(0, counts["unknown"] - counts["unreachable"])}
 
 
@@ -101,7 +101,7 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
     `counts` are the fleet's figures: they say how many there are without reading them all.
     """
     filtered = bool(_query(filters))
-    read = selectors.attention(request.who, limit=ATTENTION_READ if filtered else ATTENTION_SHOWN)
+    read = fleet_wide.attention(request.who, limit=ATTENTION_READ if filtered else ATTENTION_SHOWN)
     found = [site for site in read if _passes(site, filters)]
     rows = [
         {
@@ -128,9 +128,9 @@ def _timeline(request: ScopedRequest, filters: Mapping[str, Any]) -> dict[str, A
         "rings": sorted(filters["ring"]),
         "text": filters["q"],
     }
-    bins = selectors.failures_by_bin(request.who, since=since, bin_s=TIMELINE_BIN_S, **narrow)
+    bins = fleet_wide.failures_by_bin(request.who, since=since, bin_s=TIMELINE_BIN_S, **narrow)
     every = {**filters, "state": set()}
-    changes = selectors.recent_changes(request.who, since=since, limit=CHANGES_READ)
+    changes = fleet_wide.recent_changes(request.who, since=since, limit=CHANGES_READ)
     last = [row for row in changes if _passes(row.site, every)]
     return timeline_of(bins, last, since=since)
 
@@ -145,11 +145,11 @@ def _panel(request: ScopedRequest, site: Site) -> dict[str, Any]:
         "kind": kind,
         "since": since_of(site),
         "why": why_of(site),
-        "taken": selectors.open_acknowledgement(site),
+        "taken": one_site.open_acknowledgement(site),
         "loads": loads_of(site),
         "stale_load": kind == "unreachable",
         "components": components_of(site),
-        "events": events_of(selectors.intervals_of(site, since=since), limit=6),
+        "events": events_of(one_site.intervals_of(site, since=since), limit=6),
         "last_good_at": state.last_good_at if state else None,
         "rtt_ms": state.rtt_ms if state else None,
         "may_poll": site.life == "active" and may_on(request.rights, "site.poll", site),
@@ -164,7 +164,7 @@ def _selected_panel(request: ScopedRequest) -> dict[str, Any] | None:
     if not slug:
         return None
     try:
-        return _panel(request, selectors.get_site(scope=request.who, slug=slug))
+        return _panel(request, access.get_site(scope=request.who, slug=slug))
     except NotFound:
         return None
 
@@ -185,9 +185,9 @@ def overview(request: ScopedRequest) -> HttpResponse:
         "panel": _selected_panel(request),
         "selected": request.GET.get("site", ""),
         "choices": {
-            "providers": selectors.providers_in(request.who),
-            "regions": selectors.regions_in(request.who),
-            "rings": selectors.rings_in(request.who),
+            "providers": access.providers_in(request.who),
+            "regions": access.regions_in(request.who),
+            "rings": access.rings_in(request.who),
         },
     }
     return django_render(request, "overview/page.html", context)
@@ -224,7 +224,7 @@ def timeline(request: ScopedRequest) -> HttpResponse:
 @require_safe
 def site_panel(request: ScopedRequest, slug: str) -> HttpResponse:
     """The side panel of one site. Raises NotFound."""
-    panel = _panel(request, selectors.get_site(scope=request.who, slug=slug))
+    panel = _panel(request, access.get_site(scope=request.who, slug=slug))
     return django_render(request, "sites/_panel.html", {"panel": panel, "site": panel["site"]})
 
 
@@ -242,9 +242,9 @@ def search(request: ScopedRequest) -> HttpResponse:
     query = request.GET.get("q", "").strip()[:100]
     found: dict[str, Any] = {"sites": [], "providers": []}
     if query:
-        sites = selectors.search_sites(request.who, query)
+        sites = fleet_wide.search_sites(request.who, query)
         found["sites"] = [{"site": site, "kind": kind_of(site)} for site in sites]
-        found["providers"] = list(selectors.providers_in(request.who).filter(name__icontains=query)[:5])
+        found["providers"] = list(access.providers_in(request.who).filter(name__icontains=query)[:5])
     context = {"query": query, "found": found}
     return render(request, page="search/page.html", fragment="search/_results.html", context=context)
 
@@ -254,16 +254,16 @@ def map_snapshot(request: ScopedRequest) -> HttpResponse:
     """Every active site, for the map: columns and rows, with an ETag and compressed by ourselves (it is large)."""
     who = request.who
     viewer = zlib.crc32(repr((who.name, who.wide, sorted(who.providers), who.limits)).encode())
-    etag = quote_etag(f"{selectors.map_stamp(who)}-{viewer:x}")
+    etag = quote_etag(f"{fleet_wide.map_stamp(who)}-{viewer:x}")
     cached = get_conditional_response(request, etag=etag)
     if cached is not None:
         return cached
     body = msgspec.json.encode(
         {
             "as_of": int(utc_now().timestamp() * 1000),
-            "providers": {str(pk): name for pk, name in selectors.providers_in(who).values_list("pk", "name")},
-            "columns": selectors.MAP_COLUMNS,
-            "sites": selectors.map_rows(who),
+            "providers": {str(pk): name for pk, name in access.providers_in(who).values_list("pk", "name")},
+            "columns": fleet_wide.MAP_COLUMNS,
+            "sites": fleet_wide.map_rows(who),
         }
     )
     response = HttpResponse(body, content_type="application/json")

@@ -13,17 +13,9 @@ from fleet.kit.errors import Invalid
 from fleet.kit.http import ScopedRequest
 from sites import schemas
 from sites.models import Site
-from sites.selectors import (
-    RESOLUTIONS,
-    SAMPLE_FIGURES,
-    figures,
-    get_provider,
-    get_site,
-    providers_in,
-    resolution_for,
-    samples_of,
-    sites_in,
-)
+from sites.selectors.access import get_provider, get_site, providers_in, sites_in
+from sites.selectors.fleet_wide import figures
+from sites.selectors.one_site import RESOLUTIONS, SAMPLE_FIGURES, resolution_for, samples_of
 from sites.services.sites import change_life, create_site, poll_now, update_site
 
 router = Router()

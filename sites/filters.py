@@ -10,7 +10,7 @@ from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
 
 from fleet.kit.tenancy import Scope
 from sites.models import Provider, Site
-from sites.selectors import providers_in, regions_in, rings_in
+from sites.selectors.access import providers_in, regions_in, rings_in
 from sites.states import Life, Reachability
 
 KINDS = ("up", "degraded", "down", "unreachable", "unknown")

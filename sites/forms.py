@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from fleet.kit.errors import Invalid
 from fleet.kit.tenancy import Scope
 from sites.models import Provider, Site
-from sites.selectors import providers_in
+from sites.selectors.access import providers_in
 from sites.states import Life
 from sites.validators import validate_labels, validate_networks
 

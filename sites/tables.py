@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from fleet.kit.templatetags.ui import age, percent, ratio_bar, shape
 from sites.filters import BADNESS
 from sites.models import Site, SiteState
-from sites.views.present import LABELS, kind_of, since_of, state_of
+from sites.present import LABELS, kind_of, since_of, state_of
 
 DEFAULT_COLUMNS = ("state", "name", "provider", "region", "ring", "cpu", "memory", "disk", "report")
 DASH = "—"

@@ -10,7 +10,7 @@ from celery.signals import worker_shutdown
 from django.utils import timezone
 
 from sites.poller import Poller
-from sites.selectors import poll_targets
+from sites.selectors.polling import poll_targets
 from sites.services.claims import claim
 from sites.services.reports import record_reports
 from sites.services.storage import keep_partitions as keep

@@ -14,7 +14,7 @@ from fleet.kit.errors import DomainError, Invalid, NotAllowed
 from fleet.kit.http import ScopedRequest
 from sites.csv_format import COLUMNS, MAX_BYTES, MAX_ROWS, REQUIRED, Preview, read_sites
 from sites.forms import ImportForm
-from sites.selectors import providers_in, sites_in
+from sites.selectors.access import providers_in, sites_in
 from sites.services.sites import create_sites
 
 ERRORS_SHOWN = 200

@@ -15,10 +15,11 @@ from fleet.kit.http import ScopedRequest
 from sites.csv_format import write_sites
 from sites.filters import KINDS, SiteFilter
 from sites.models import Site
-from sites.selectors import figures, sites_in
+from sites.present import FIGURES, LABELS
+from sites.selectors.access import sites_in
+from sites.selectors.fleet_wide import figures
 from sites.services.sites import poll_now
 from sites.tables import SiteTable, columns_chosen
-from sites.views.present import FIGURES, LABELS
 
 PAGE_SIZES = (25, 50, 100, 200)
 MAX_PICKED = 500

@@ -14,10 +14,10 @@ from fleet.kit.http import ScopedRequest
 from sites.filters import of_kinds
 from sites.forms import ProviderForm, add_errors
 from sites.models import Provider
-from sites.selectors import get_provider, providers_in, sites_in
+from sites.present import KINDS, LABELS, LANE_WIDTH, kind_of, since_of, why_of
+from sites.selectors.access import get_provider, providers_in, sites_in
 from sites.services.providers import save_provider
 from sites.states import Life
-from sites.views.present import KINDS, LABELS, LANE_WIDTH, kind_of, since_of, why_of
 
 SITES_SHOWN = 50
 

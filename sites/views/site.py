@@ -16,20 +16,7 @@ from fleet.kit.http import ScopedRequest
 from sites.forms import NoteForm, SiteForm, add_errors
 from sites.models import Site
 from sites.places import search_places
-from sites.selectors import (
-    RANGES,
-    SAMPLE_FIGURES,
-    audit_of,
-    get_site,
-    intervals_of,
-    open_acknowledgement,
-    outages_of,
-    resolution_for,
-    samples_of,
-)
-from sites.services.sites import acknowledge, change_life, create_site, poll_now, update_site
-from sites.states import LIFE_CHANGES, Axis
-from sites.views.present import (
+from sites.present import (
     bands_of,
     components_of,
     evidence_text,
@@ -41,6 +28,19 @@ from sites.views.present import (
     utc_now,
     why_of,
 )
+from sites.selectors.access import get_site
+from sites.selectors.one_site import (
+    RANGES,
+    SAMPLE_FIGURES,
+    audit_of,
+    intervals_of,
+    open_acknowledgement,
+    outages_of,
+    resolution_for,
+    samples_of,
+)
+from sites.services.sites import acknowledge, change_life, create_site, poll_now, update_site
+from sites.states import LIFE_CHANGES, Axis
 
 RANGE_LABELS = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
 _STEPS = {"5m": 300.0, "1h": 3600.0}

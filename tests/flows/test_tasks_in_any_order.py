@@ -11,7 +11,7 @@ from django.db import connections
 
 from sites.models import PollSchedule, Provider
 from sites.poller import Poller
-from sites.selectors import poll_targets
+from sites.selectors.polling import poll_targets
 from sites.services.claims import claim
 from sites.services.reports import record_reports
 from tests.flows.system import System, query, shown

@@ -8,7 +8,7 @@ from typing import Any
 from agent.protocol import Component, Report, Resources, Verdict, Workload, components_digest
 from sites.agent_client import PollResult
 from sites.models import PollSchedule, Site
-from sites.selectors import poll_targets
+from sites.selectors.polling import poll_targets
 from sites.states import Failure
 
 KERNEL = Component("kernel", "linux", "6.1.0-21-amd64")

@@ -11,8 +11,9 @@ from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import Rights, Scope, scope
 from fleet.people.models import Membership, User
 from fleet.people.selectors import access_of
-from sites import selectors
 from sites.models import Acknowledgement, PollSchedule, Provider, Site, SiteTenure
+from sites.selectors import access as reach
+from sites.selectors import fleet_wide, one_site
 from sites.services.providers import save_provider
 from sites.services.reports import record_reports
 from sites.services.sites import acknowledge, change_life, create_site, poll_now, update_site
@@ -90,14 +91,14 @@ def reads(who: Scope) -> dict[str, Any]:
     names = dict(rows("SELECT id, slug FROM edge_sites_site", using=OWNER))
     with scope(who):
         found = {
-            "sites_in": [site.slug for site in selectors.sites_in(who)],
-            "map_rows": [row[1] for row in selectors.map_rows(who)],
-            "attention": [site.slug for site in selectors.attention(who)],
-            "search": [site.slug for site in selectors.search_sites(who, "branch")],
-            "recent_changes": {row.site.slug for row in selectors.recent_changes(who, since=yesterday)},
+            "sites_in": [site.slug for site in reach.sites_in(who)],
+            "map_rows": [row[1] for row in fleet_wide.map_rows(who)],
+            "attention": [site.slug for site in fleet_wide.attention(who)],
+            "search": [site.slug for site in fleet_wide.search_sites(who, "branch")],
+            "recent_changes": {row.site.slug for row in fleet_wide.recent_changes(who, since=yesterday)},
             "get_site": [slug for slug in ALL if may_get(who, slug)],
         }
-        only = selectors.visible_site_ids(who)
+        only = reach.visible_site_ids(who)
         if only is not None:
             found["visible_site_ids"] = [names[pk] for pk in only]
         return {name: sorted(value) for name, value in found.items()}
@@ -105,7 +106,7 @@ def reads(who: Scope) -> dict[str, Any]:
 
 def may_get(who: Scope, slug: str) -> bool:
     try:
-        return selectors.get_site(scope=who, slug=slug).slug == slug
+        return reach.get_site(scope=who, slug=slug).slug == slug
     except NotFound:
         return False
 
@@ -122,9 +123,9 @@ def test_counts_count_only_what_is_reached(viewer, case):
     reached = CASES[case][1]
     yesterday = datetime.now(UTC) - timedelta(days=1)
     with scope(who):
-        figures = selectors.figures(who)
-        failures = selectors.failures_by_bin(who, since=yesterday, bin_s=600)
-        stamp = selectors.map_stamp(who)
+        figures = fleet_wide.figures(who)
+        failures = fleet_wide.failures_by_bin(who, since=yesterday, bin_s=600)
+        stamp = fleet_wide.map_stamp(who)
     assert (figures["sites"], figures["down"]) == (len(reached), len(reached))
     assert {state: count for _, state, count in failures} == ({"down": len(reached)} if reached else {})
     assert stamp.split("-")[0] == str(len(reached))
@@ -141,16 +142,16 @@ def test_providers_regions_and_rings_follow_the_sites(viewer, fleet, case):
         "b2": ("Nordics", "stable"),
     }
     with scope(who):
-        providers = [provider.slug for provider in selectors.providers_in(who)]
+        providers = [provider.slug for provider in reach.providers_in(who)]
         assert providers == sorted({slug[0] for slug in reached})
         for slug in ("a", "b"):
             if slug in providers:
-                assert selectors.get_provider(scope=who, slug=slug).slug == slug
+                assert reach.get_provider(scope=who, slug=slug).slug == slug
             else:
                 with pytest.raises(NotFound):
-                    selectors.get_provider(scope=who, slug=slug)
-        assert selectors.regions_in(who) == sorted({facts[slug][0] for slug in reached})
-        assert selectors.rings_in(who) == sorted({facts[slug][1] for slug in reached})
+                    reach.get_provider(scope=who, slug=slug)
+        assert reach.regions_in(who) == sorted({facts[slug][0] for slug in reached})
+        assert reach.rings_in(who) == sorted({facts[slug][1] for slug in reached})
 
 
 def test_the_map_of_each_provider_has_its_own_stamp(viewer):
@@ -158,7 +159,7 @@ def test_the_map_of_each_provider_has_its_own_stamp(viewer):
     for case in ("provider", "provider role"):
         who, _ = viewer(case)
         with scope(who):
-            stamps.append(selectors.map_stamp(who))
+            stamps.append(fleet_wide.map_stamp(who))
     assert stamps[0] != stamps[1]
 
 
@@ -264,19 +265,19 @@ def test_after_a_hand_over_the_new_provider_reads_nothing_of_the_old_ones_time(f
 
     new, _ = access("provider_viewer", provider=fleet["b"])
     with scope(new):
-        seen = selectors.get_site(scope=new, slug="a1")
+        seen = reach.get_site(scope=new, slug="a1")
         began = SiteTenure.objects.get(site=seen).valid_from
         assert {row.provider_id for row in seen.intervals.all()} == {fleet["b"].pk}
-        assert min(row.valid_from for row in selectors.intervals_of(seen, since=began - timedelta(days=9))) == began
-        assert min(row.valid_from for row in selectors.outages_of(seen, since=began - timedelta(days=9))) == began
+        assert min(row.valid_from for row in one_site.intervals_of(seen, since=began - timedelta(days=9))) == began
+        assert min(row.valid_from for row in one_site.outages_of(seen, since=began - timedelta(days=9))) == began
         assert not Acknowledgement.objects.exists()
         assert rows("SELECT DISTINCT provider_id FROM sample WHERE site_id = %s", [seen.pk]) == [(fleet["b"].pk,)]
-        assert selectors.audit_of(seen) == []
+        assert one_site.audit_of(seen) == []
 
     old, _ = access("provider_viewer", provider=fleet["a"])
     with scope(old):
         with pytest.raises(NotFound):
-            selectors.get_site(scope=old, slug="a1")
+            reach.get_site(scope=old, slug="a1")
         # Its evidence stays its own.
         assert {row.provider_id for row in SiteTenure.objects.filter(site_id=site.pk)} == {fleet["a"].pk}
         assert rows("SELECT DISTINCT provider_id FROM edge_sites_stateinterval WHERE site_id = %s", [site.pk]) == [

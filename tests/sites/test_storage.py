@@ -7,7 +7,7 @@ import pytest
 from django.db import connections
 
 from fleet.kit.tenancy import scope
-from sites.selectors import SAMPLE_FIGURES, samples_of
+from sites.selectors.one_site import SAMPLE_FIGURES, samples_of
 from sites.services.storage import keep_partitions, roll_up
 from tests.conftest import TEST
 

@@ -1,6 +1,6 @@
 """The report an agent answers to a poll: its types, its bounds, and the checks that hostile bytes must pass.
 
-Pure: no I/O, no clock, no framework. The server imports nothing else of this package.
+Pure: no I/O, no clock, no framework.
 """
 
 import re

@@ -1,0 +1,1 @@
+"""Reads of sites, by what they are for."""
