@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -19,13 +21,17 @@ from agent.backends.host import HostBackend
 from agent.churn import MAX_PER_MINUTE
 from agent.control import ControlError, ControlServer, request
 from agent.fleet_file import MAX_SITES, FleetFileError, read_fleet
+from agent.identity import Identity, IdentityError, IdentityFile, SiteTls
+from agent.keeping import Keeper, open_identities
 from agent.process import die_with_parent, log_to_stdout, raise_file_limit, signal_to_end
-from agent.protocol import KINDS
-from agent.server import ROUTE, AgentServer, ListenError, bind_block, bind_loopback
+from agent.protocol import KINDS, ProtocolError
+from agent.protocol.identity import Join, read_join
+from agent.server import ROUTE, AgentServer, AtAnyAddress, ListenError, bind_address, bind_block
 from agent.simulator import SimulatedFleet
 from agent.virtual_site import MODES
 
 HOST_CONNECTIONS: Final = 64
+IDENTITIES: Final = "identities.sqlite"
 _SPARE_FILES: Final = 64
 _DIE_VARIABLE: Final = "ARCHIPELAGO_DIE_WITH_PARENT"
 
@@ -37,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (ControlError, FleetFileError, ListenError) as error:
+    except (ControlError, FleetFileError, IdentityError, ListenError) as error:
         print(f"archipelago-agent: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -45,40 +51,108 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    host, port = options.listen
-    return _serve(options, _run_host(options.site, host, port))
+    return _serve(options, _run_host(options.site, options.state, options.join_file, options.listen))
 
 
-async def _run_host(site: UUID, host: str, port: int) -> None:
+async def _run_host(site: UUID, state: Path, join_file: Path | None, listen: tuple[str, int]) -> None:
     end = signal_to_end()
-    server = AgentServer({host: HostBackend(site)}, max_connections=HOST_CONNECTIONS)
-    await server.listen([bind_loopback(host, port)])
-    log.info("agent %s answers for site %s at http://%s:%d%s", __version__, site, host, port, ROUTE)
-    log.info("ending on %s", await end)
-    await server.close()
+    joins = _read_joins({site: join_file.read_text()} if join_file is not None and join_file.exists() else {})
+    door: AtAnyAddress[SiteTls] = AtAnyAddress()
+
+    def certified(identity: Identity) -> None:
+        if door.thing is None:
+            door.thing = SiteTls(identity)
+        else:
+            door.thing.update(identity)
+
+    server = AgentServer(AtAnyAddress(HostBackend(site)), max_connections=HOST_CONNECTIONS, tls=door)
+    with _kept(state / IDENTITIES, [site], joins, certified):
+        await server.listen([bind_address(*listen)])
+        log.info("agent %s answers for site %s at %s:%d%s", __version__, site, *listen, ROUTE)
+        log.info("ending on %s", await end)
+        await server.close()
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    return _serve(options, _run_simulator(options.fleet, options.port, options.control))
+    return _serve(options, _run_simulator(options.fleet, options.state, options.port, options.control))
 
 
-async def _run_simulator(path: Path, port: int, control_path: Path | None) -> None:
+async def _run_simulator(path: Path, state: Path, port: int, control_path: Path | None) -> None:
     end = signal_to_end()
     specs = read_fleet(path)
     limit = raise_file_limit()
     if limit < len(specs) + _SPARE_FILES:
         log.warning("the limit of %d open files is too low for a kept-alive connection to each site", limit)
-    fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES)
+    doors: dict[str, SiteTls] = {}
+    addresses = {spec.site: spec.address for spec in specs}
+
+    def certified(identity: Identity) -> None:
+        door = doors.get(addresses[identity.site])
+        if door is None:
+            doors[addresses[identity.site]] = SiteTls(identity)
+        else:
+            door.update(identity)
+
+    fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES, tls=doors)
     control = ControlServer(fleet, control_path) if control_path is not None else None
-    await fleet.server.listen(bind_block(list(fleet.server.backends), port))
+    joins = _read_joins({spec.site: spec.join for spec in specs if spec.join})
+    with _kept(state / IDENTITIES, list(addresses), joins, certified):
+        await fleet.server.listen(bind_block(list(fleet.server.backends), port))
+        try:
+            if control is not None:
+                await control.listen()
+            await _play(fleet, port, end)
+        finally:
+            if control is not None:
+                await control.close()
+            await fleet.close()
+
+
+@contextmanager
+def _kept(
+    path: Path, sites: list[UUID], joins: Mapping[UUID, Join], certified: Callable[[Identity], None]
+) -> Iterator[None]:
+    """Keep the identities of sites for as long as we run. `certified` is called in this loop, now and at each renewal.
+
+    Raises IdentityError.
+    """
+    loop = asyncio.get_running_loop()
+    file = IdentityFile(path)
+    identities = open_identities(file, sites)
+    for identity in identities.values():
+        if identity.certificates is not None:
+            certified(identity)
+    keeper = Keeper(file, identities.values(), joins, lambda identity: _soon(loop, partial(_try, certified, identity)))
+    keeper.start()
     try:
-        if control is not None:
-            await control.listen()
-        await _play(fleet, port, end)
+        yield
     finally:
-        if control is not None:
-            await control.close()
-        await fleet.close()
+        keeper.stop()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(call)
+
+
+def _try(certified: Callable[[Identity], None], identity: Identity) -> None:
+    try:
+        certified(identity)
+    except IdentityError as error:
+        log.error("site %s cannot show its certificate: %s", identity.site, error)
+
+
+def _read_joins(texts: Mapping[UUID, str]) -> dict[UUID, Join]:
+    """Join strings by site. Raises IdentityError for one that is damaged, or another site's."""
+    joins = {}
+    for site, text in texts.items():
+        try:
+            joins[site] = read_join(text)
+        except ProtocolError as error:
+            raise IdentityError(error.reason) from None
+        if joins[site].site != site:
+            raise IdentityError(f"the join string is for site {joins[site].site}, not {site}")
+    return joins
 
 
 async def _play(fleet: SimulatedFleet, port: int, end: Awaitable[str]) -> None:
@@ -132,9 +206,11 @@ def _add_run(commands: Any) -> None:
         required=True,
         type=_endpoint,
         metavar="ADDRESS:PORT",
-        help="a loopback address, such as 127.64.0.1:9100 (in this first form there is no other)",
+        help="where the centre dials this site, such as 0.0.0.0:9100",
     )
     run.add_argument("--site", required=True, type=_uuid, metavar="UUID", help="the site this machine is")
+    run.add_argument("--join-file", type=Path, metavar="FILE", help="holds the join string, until it has enrolled")
+    _add_state(run)
     _add_lifetime(run)
     run.set_defaults(command=_run)
 
@@ -147,9 +223,16 @@ def _add_simulate(commands: Any) -> None:
     )
     simulate.add_argument("--fleet", required=True, type=Path, metavar="FILE", help="JSON file with the sites")
     simulate.add_argument("--port", required=True, type=_port, help="TCP port of all sites")
+    _add_state(simulate)
     simulate.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket to make for simctl")
     _add_lifetime(simulate)
     simulate.set_defaults(command=_simulate)
+
+
+def _add_state(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state", required=True, type=Path, metavar="FOLDER", help="keeps keys and certificates; for this user only"
+    )
 
 
 def _add_lifetime(parser: argparse.ArgumentParser) -> None:

@@ -21,12 +21,13 @@ class FleetFileError(Exception):
 
 
 class SiteSpec(msgspec.Struct, frozen=True):
-    """One simulated site. `seed` decides everything that is not said here."""
+    """One simulated site. `seed` decides everything that is not said here; `join` is its join string, if it has one."""
 
     site: UUID
     address: str
     seed: int
     name: str = ""
+    join: str = ""
     time_zone: str = "UTC"
     workloads: Annotated[int, Meta(ge=0, le=MAX_WORKLOADS)] = 4
     profile: Profile = "shop"

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 server an agent listens with: one route, kept-alive connections, loopback addresses only.
+"""The HTTP/1.1 server an agent listens with, over TLS 1.3 with certificates on both sides, kept alive.
 
 The transport is behind this one seam: backends make report bodies and know nothing of connections.
 """
@@ -8,14 +8,16 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httptools
 
 from agent.backends.base import Backend
+from agent.identity import HANDSHAKE_S, SiteTls, names_of
 
 MAX_REQUEST_BYTES: Final = 16_384
 MAX_TARGET_BYTES: Final = 2_048
@@ -24,7 +26,6 @@ IDLE_TIMEOUT_S: Final = 900.0
 BACKLOG: Final = 16_384
 ROUTE: Final = "/v1/report"
 _SWEEP_S: Final = 5.0
-_LOOPBACK: Final = ipaddress.ip_network("127.0.0.0/8")
 _STATUS: Final = {
     400: b"Bad Request",
     404: b"Not Found",
@@ -33,6 +34,7 @@ _STATUS: Final = {
     500: b"Internal Server Error",
 }
 
+T = TypeVar("T")
 log = logging.getLogger("agent")
 
 
@@ -40,12 +42,22 @@ class ListenError(Exception):
     """The address cannot be listened on; the message says why in one line."""
 
 
-def is_loopback(address: str) -> bool:
-    """Whether the text is an IPv4 address of this machine's loopback block."""
-    try:
-        return ipaddress.IPv4Address(address) in _LOOPBACK
-    except ValueError:
-        return False
+class AtAnyAddress(Mapping[str, T]):
+    """One and the same thing, whatever address of this machine is dialled; nothing while it is None."""
+
+    def __init__(self, thing: T | None = None) -> None:
+        self.thing = thing
+
+    def __getitem__(self, address: str) -> T:
+        if self.thing is None:
+            raise KeyError(address)
+        return self.thing
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(() if self.thing is None else ("",))
+
+    def __len__(self) -> int:
+        return int(self.thing is not None)
 
 
 @lru_cache(maxsize=1_024)
@@ -73,13 +85,13 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or close it: no such site, not from this machine, or one too many."""
+        """Take the connection, or close it: no such site, not the centre who calls, or one too many."""
         transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance, but by shape
         self.transport = transport
         local, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         self.backend = self.server.backends.get(local[0]) if local else None
         full = len(self.server.connections) >= self.server.max_connections
-        if self.backend is None or full or not (peer and peer[0].startswith("127.")):
+        if self.backend is None or full or not peer or not self.server.admits(local[0], transport):
             transport.abort()
             return
         self.server.connections.add(self)
@@ -181,12 +193,17 @@ class AgentServer:
         backends: Mapping[str, Backend],
         *,
         max_connections: int,
+        tls: Mapping[str, SiteTls] | None,
         connection: type[Connection] = Connection,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
-        """`backends` maps the IPv4 address that is dialled to its site."""
+        """`backends` and `tls` map the address that is dialled to its site, and to what that shows and admits.
+
+        `tls` may grow while we serve: a site that has not enrolled yet answers nobody. None, plaintext, is for tests.
+        """
         self.backends = backends
+        self.tls = tls
         self.max_connections = max_connections
         self.connections: set[Connection] = set()
         self.reports = 0
@@ -201,8 +218,15 @@ class AgentServer:
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Serve on listening sockets, which the server then owns, until `close`."""
         loop = asyncio.get_running_loop()
+        context = None if self.tls is None else self._door(self.tls)
         for sock in sockets:
-            server = await loop.create_server(lambda: self._connection(self), sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(
+                lambda: self._connection(self),
+                sock=sock,
+                backlog=BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_S if context else None,
+            )
             self._servers.append(server)
         self._sweeper = asyncio.create_task(self._sweep())
 
@@ -220,6 +244,42 @@ class AgentServer:
         for server in self._servers:
             await server.wait_closed()
 
+    def admits(self, address: str, transport: asyncio.Transport) -> bool:
+        """Whether the centre dialled the site of this address by its name."""
+        if self.tls is None:
+            return True
+        site = self.tls.get(address)
+        connection = transport.get_extra_info("ssl_object")
+        if site is not None and site.admits(connection):
+            return True
+        # Whoever comes so far was certified by the fleet's root: it is worth a line.
+        names = ", ".join(names_of(connection.getpeercert()))
+        log.warning("refused %s, who is not the dashboard, or dialled another site than that of %s", names, address)
+        return False
+
+    def _door(self, tls: Mapping[str, SiteTls]) -> ssl.SSLContext:
+        """The context of all handshakes: the name that is asked for chooses the site's own."""
+        door = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        door.minimum_version = ssl.TLSVersion.TLSv1_3
+        door.verify_mode = ssl.CERT_REQUIRED
+        door.verify_flags |= ssl.VERIFY_X509_STRICT
+        door.num_tickets = 0
+        by_name: dict[str, SiteTls] = {}
+
+        def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+            found = by_name.get(name or "")
+            if found is None or name not in found.names:  # enrolled, or renamed, since
+                by_name.clear()
+                by_name.update((own, site) for site in tls.values() for own in site.names)
+                found = by_name.get(name or "")
+            if found is None:
+                return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+            connection.context = found.context
+            return None
+
+        door.sni_callback = choose
+        return door
+
     async def _sweep(self) -> None:
         """Close what is idle or slow. One coarse clock for all is cheaper than a timer a connection."""
         while True:
@@ -232,11 +292,13 @@ class AgentServer:
                     connection.transport.abort()
 
 
-def bind_loopback(host: str, port: int) -> socket.socket:
-    """A socket that listens on one loopback address. Raises ListenError for any other address, or one that is taken."""
-    if not is_loopback(host):
-        raise ListenError(f"{host} is not in 127.0.0.0/8: agents listen on loopback only until they speak TLS")
-    sock = _new_socket()
+def bind_address(host: str, port: int) -> socket.socket:
+    """A socket that listens on one address of this machine. Raises ListenError."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        raise ListenError(f"{host} is not an address") from None
+    sock = _new_socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
     try:
         sock.bind((host, port))
         sock.listen(BACKLOG)  # here, for it too may find the address taken
@@ -271,7 +333,7 @@ def _bind_each(addresses: list[str], port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
-            sockets.append(bind_loopback(address, port))
+            sockets.append(bind_address(address, port))
     except ListenError:
         for sock in sockets:
             sock.close()
@@ -279,8 +341,8 @@ def _bind_each(addresses: list[str], port: int) -> list[socket.socket]:
     return sockets
 
 
-def _new_socket() -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def _new_socket(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return sock
 

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from agent.churn import Churn
 from agent.fleet_file import SiteSpec
+from agent.identity import SiteTls
 from agent.misbehaviour import SimulatedConnection
 from agent.protocol import STATES
 from agent.server import AgentServer
@@ -27,12 +28,19 @@ class SimulatedFleet:
     """The sites, the server that speaks for them, and what is ordered to happen to them."""
 
     def __init__(
-        self, specs: Iterable[SiteSpec], *, max_connections: int, now_s: Callable[[], float] = time.time
+        self,
+        specs: Iterable[SiteSpec],
+        *,
+        max_connections: int,
+        tls: Mapping[str, SiteTls] | None,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
+        """`tls` maps addresses to what their sites show and admit; it may grow as they enrol. See AgentServer."""
         self.sites = [VirtualSite(spec, now_s) for spec in specs]
         self.server = AgentServer(
             {site.address: site for site in self.sites},
             max_connections=max_connections,
+            tls=tls,
             connection=SimulatedConnection,
         )
         self._by_name = {site.address: site for site in self.sites} | {str(site.site): site for site in self.sites}

@@ -17,7 +17,15 @@ import psycopg
 from fleet.stack import processes
 from fleet.stack.console import Console
 from fleet.stack.demo.company import HOST_SITE_UUID
-from fleet.stack.demo.fleet import control_socket, fleet_file, free_port, order, process_count
+from fleet.stack.demo.fleet import (
+    GATEWAY_OFFSET,
+    agent_folder,
+    control_socket,
+    fleet_file,
+    free_port,
+    order,
+    process_count,
+)
 from fleet.stack.errors import StackError
 from fleet.stack.options import External, Options
 from fleet.stack.process import Program
@@ -101,7 +109,7 @@ class Stack:
             closing.enter_context(state.locked("stack.lock", str(os.getpid())))
         except BlockingIOError as error:
             raise StackError(f"Another benchmark runs on this checkout (process {error.strerror}).") from None
-        for folder in ("postgres", "demo", "logs"):
+        for folder in ("postgres", "demo", "keys", "logs"):
             shutil.rmtree(state.base / folder, ignore_errors=True)
         self.state = open_state(self.name, free_bytes=FREE_BYTES_NEEDED)
         console = Console(closing.enter_context((self.state.logs / "all.log").open("w")))
@@ -119,8 +127,14 @@ class Stack:
             "DATABASE_OWNER_URL": servers.database.owner,
             "REDIS_URL": servers.redis_url,
             "DEMO_PORT": str(self._agent_port),
+            "ARCHIPELAGO_SIGNER_SOCKET": str(self.state.runtime / "signer.sock"),
+            "ARCHIPELAGO_SIGNER_KEYS": str(self.state.base / "keys"),
+            "ARCHIPELAGO_SIGNER_SITES_BURST": str(MOST_SITES),
+            "ARCHIPELAGO_GATEWAY_ADDRESS": f"127.0.0.1:{self._agent_port + GATEWAY_OFFSET}",
         }
         self.manage("migrate --database owner --no-input --verbosity 0")
+        _start(self._servers, processes.signer(self.environ))
+        _start(self._servers, processes.gateway(self.environ))
 
     # Sites and processes ----------------------------------------------------------------------------------
     def grow(self, sites: int) -> None:
@@ -215,7 +229,9 @@ class Stack:
         return int(row[0]), int(row[1])
 
     def _agent_programs(self) -> list[Program]:
-        host = processes.host_agent(self.environ, site=HOST_SITE_UUID, port=self._agent_port)
+        host = processes.host_agent(
+            self.environ, site=HOST_SITE_UUID, port=self._agent_port, folder=agent_folder(self.state, None)
+        )
         return [
             host,
             *(
@@ -223,6 +239,7 @@ class Stack:
                     self.environ,
                     number=number,
                     fleet_file=fleet_file(self.state, number),
+                    folder=agent_folder(self.state, number),
                     port=self._agent_port + 1 + number,
                     control=control_socket(self.state, number),
                 )

@@ -15,6 +15,7 @@ from fleet.error_pages import database_away, error_json, not_storable
 from fleet.kit.errors import DomainError
 from fleet.people.models import User
 from sites.api import router as sites_router
+from sites.api_identity import router as identity_router
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ api = NinjaAPI(
     urls_namespace="api",
 )
 api.add_router("", sites_router, tags=["sites"])
+api.add_router("", identity_router, tags=["identity"])
 
 
 @api.exception_handler(DomainError)

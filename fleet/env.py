@@ -2,8 +2,11 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from agent.protocol.identity import check_fleet
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_FILE = ROOT / ".run" / "env.json"
@@ -70,6 +73,30 @@ def flag(name: str, *, default: bool) -> bool:
 def words(name: str, default: str = "") -> list[str]:
     """Comma-separated list, blanks dropped."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def numbers(name: str) -> list[int]:
+    """Comma-separated whole numbers, none of them negative. Raises EnvironmentError_."""
+    found = words(name)
+    if not all(word.isascii() and word.isdigit() for word in found):
+        raise EnvironmentError_(f"{name} must be whole numbers, comma-separated, not {text(name)!r}")
+    return [int(word) for word in found]
+
+
+def choice(name: str, options: Sequence[str]) -> str:
+    """One of `options`; the first is the default. Raises EnvironmentError_."""
+    value = text(name, options[0])
+    if value not in options:
+        raise EnvironmentError_(f"{name} must be {' or '.join(options)}, not {value!r}")
+    return value
+
+
+def dns_name(name: str, default: str) -> str:
+    """A name that may stand in certificates. Raises EnvironmentError_."""
+    try:
+        return check_fleet(text(name, default))
+    except ValueError as error:
+        raise EnvironmentError_(f"{name}: {error}") from None
 
 
 def database(name: str) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """All settings, in one file, read through fleet.env."""
 
+from pathlib import Path
 from typing import Any
 
 from csp.constants import NONCE, NONE, SELF
@@ -16,6 +17,8 @@ HTTPS = env.flag("HTTPS", default=True)
 INSTALLED_APPS = [
     "fleet.kit",
     "fleet.people",
+    "fleet.gateway",
+    "fleet.signer",
     "fleet.stack",
     "sites.apps.SitesConfig",
     "slas.apps.SlasConfig",
@@ -85,6 +88,8 @@ DATABASES: dict[str, dict[str, Any]] = {
 PROCESS = env.text("ARCHIPELAGO_PROCESS", "")
 if PROCESS == "web":
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 24, "timeout": 10}
+elif PROCESS == "signer":
+    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 8, "timeout": 5}
 elif PROCESS in {"poller", "tick"}:
     DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
     # Celery itself would close the connection before and after each task; fleet.celery closes it when it is broken.
@@ -200,6 +205,19 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TASK_TIME_LIMIT = 600
 CELERY_TIMEZONE = "UTC"
+
+# Identity -----------------------------------------------------------------------------------------------
+# The fleet's DNS name, in every certificate. It need not resolve, and cannot change once sites have enrolled.
+FLEET_NAME = env.dns_name("ARCHIPELAGO_FLEET", "archipelago.internal")
+# Where agents call in, as they see it: written into join strings.
+GATEWAY_ADDRESS = env.text("ARCHIPELAGO_GATEWAY_ADDRESS", "127.0.0.1:8443")
+_STATE = env.text("ARCHIPELAGO_STATE_DIR", str(BASE_DIR / ".state"))
+SIGNER_SOCKET = Path(env.text("ARCHIPELAGO_SIGNER_SOCKET", f"{_STATE}/signer.sock"))
+SIGNER_SOCKET_MODE = int(env.choice("ARCHIPELAGO_SIGNER_SOCKET_MODE", ("0600", "0660")), 8)
+SIGNER_UIDS = env.numbers("ARCHIPELAGO_SIGNER_UIDS")
+SIGNER_KEYS = Path(env.text("ARCHIPELAGO_SIGNER_KEYS", f"{_STATE}/keys"))
+SIGNER_SITES_PER_S = env.integer("ARCHIPELAGO_SIGNER_SITES_PER_S", 200, least=1, most=100_000)
+SIGNER_SITES_BURST = env.integer("ARCHIPELAGO_SIGNER_SITES_BURST", 20_000, least=500, most=1_000_000)
 
 # Polling ------------------------------------------------------------------------------------------------
 # Networks that would be refused but may be dialled after all: the demo's agents live in 127.64.0.0/10.

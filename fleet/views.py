@@ -38,9 +38,12 @@ from sites.present import (
     why_of,
 )
 from sites.selectors import access, fleet_wide, one_site
+from sites.selectors.identity import waiting
+from sites.views.waiting import frozen_rows, waiting_rows
 
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
+WAITING_SHOWN = 10
 CHANGES_READ = 40
 LISTS = ("state", "provider", "region", "ring")
 
@@ -96,12 +99,16 @@ def _figures(counts: Mapping[str, int], filters: Mapping[str, Any]) -> list[dict
 
 
 def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
-    """Sites that need somebody and pass the filters, worst first, with why and who took them.
+    """What needs somebody and passes the filters, with why and who took it: identities that are frozen, sites in
+    trouble, worst first, and sites whose keys wait, which have room however many are in trouble.
 
     `counts` are the fleet's figures: they say how many there are without reading them all.
     """
     filtered = bool(_query(filters))
-    read = fleet_wide.attention(request.who, limit=ATTENTION_READ if filtered else ATTENTION_SHOWN)
+    limit = ATTENTION_READ if filtered else ATTENTION_SHOWN
+    alarms = [row for row in frozen_rows(request.who, limit=limit) if _passes(row["site"], filters)]
+    keys = [row for row in waiting_rows(request.who, limit=limit) if _passes(row["site"], filters)]
+    read = fleet_wide.attention(request.who, limit=limit)
     found = [site for site in read if _passes(site, filters)]
     rows = [
         {
@@ -112,10 +119,18 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
             "taken_by": next((taken.user_name for taken in getattr(site, "open_acknowledgements", [])), ""),
             "may_take": may_on(request.rights, "site.acknowledge", site),
         }
-        for site in found[:ATTENTION_SHOWN]
+        for site in found
     ]
-    total = len(found) if filtered else sum(counts[kind] for kind in ("down", "degraded", "unreachable"))
-    return {"rows": rows, "total": total, "more": max(0, total - len(rows))}
+    troubled = len(found) if filtered else sum(counts[kind] for kind in ("down", "degraded", "unreachable"))
+    waits = len(keys) if filtered or len(keys) < limit else waiting(request.who).count()
+    shown_keys = keys[:WAITING_SHOWN]
+    room = max(0, ATTENTION_SHOWN - len(alarms) - len(shown_keys))
+    return {
+        "rows": [*alarms, *rows[:room], *shown_keys],
+        "total": len(alarms) + troubled + waits,
+        "more": max(0, troubled - room),
+        "more_waiting": waits - len(shown_keys),
+    }
 
 
 def _timeline(request: ScopedRequest, filters: Mapping[str, Any]) -> dict[str, Any]:

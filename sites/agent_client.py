@@ -11,7 +11,7 @@ from agent.protocol import ProtocolError, Report, decode_report
 from sites.addresses import Network, Vetting, resolve
 from sites.health import Health
 from sites.states import Failure
-from sites.wire import Answer, Connection, NoAnswerYet, Wire, WireError
+from sites.wire import Answer, Connection, NoAnswerYet, Peer, Wire, WireError
 
 
 class PollTarget(Struct, frozen=True):
@@ -20,7 +20,7 @@ class PollTarget(Struct, frozen=True):
     site_id: int
     uuid: UUID
     provider_id: int
-    address: str
+    peer: Peer
     networks: Sequence[Network]
     due_at: datetime
     version: int
@@ -54,7 +54,7 @@ def request_bytes(target: PollTarget) -> bytes:
     """The request of one poll."""
     query = f"?components={target.digest}" if target.digest else ""
     return (
-        f"GET /v1/report{query} HTTP/1.1\r\nhost: s-{target.uuid}\r\naccept: application/json\r\n"
+        f"GET /v1/report{query} HTTP/1.1\r\nhost: {target.peer.name}\r\naccept: application/json\r\n"
         "accept-encoding: identity\r\n\r\n"
     ).encode()
 
@@ -84,21 +84,22 @@ class _OtherSite(Exception):
 
 async def _ask(wire: Wire, target: PollTarget, vetting: Vetting, started: float) -> Answer:
     """Ask over the kept connection, or a new one; a connection that was closed while idle is retried once."""
-    key = (target.site_id, target.address)
+    kept = wire.kept(target.site_id, target.peer)  # first, for it ends a connection to keys that were revoked
+    if not target.peer.name:
+        raise WireError(Failure.NOT_ENROLLED, "it has no accepted keys; let it join")
     message = request_bytes(target)
-    kept = wire.kept(key)
     if kept is not None:
         try:
             return await wire.get(kept, message, started=started)
         except NoAnswerYet:
             pass
-    connection = await _dial(wire, key, target, vetting)
+    connection = await _dial(wire, target, vetting)
     return await wire.get(connection, message, started=started)
 
 
-async def _dial(wire: Wire, key: object, target: PollTarget, vetting: Vetting) -> Connection:
-    ip, port = await resolve(wire.loop, target.address, vetting, target.networks)
-    return await wire.dial(key, ip, port)
+async def _dial(wire: Wire, target: PollTarget, vetting: Vetting) -> Connection:
+    ip, port = await resolve(wire.loop, target.peer.address, vetting, target.networks)
+    return await wire.dial(target.site_id, ip, port, target.peer)
 
 
 def _read(answer: Answer, target: PollTarget) -> Report:

@@ -7,12 +7,21 @@ from typing import Any
 import django_filters
 from django import forms
 from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
+from django.utils import timezone
 
 from fleet.kit.tenancy import Scope
 from sites.models import Provider, Site
 from sites.selectors.access import providers_in, regions_in, rings_in
+from sites.selectors.identity import of_identity
 from sites.states import Life, Reachability
 
+IDENTITIES = (
+    ("none", "Not enrolled"),
+    ("waiting", "Waiting"),
+    ("enrolled", "Enrolled"),
+    ("expiring", "Expiring in 3 days"),
+    ("frozen", "Frozen"),
+)
 KINDS = ("up", "degraded", "down", "unreachable", "unknown")
 _UNREACHABLE = Q(state__reachability=Reachability.UNREACHABLE)
 
@@ -40,13 +49,16 @@ def of_kinds(kinds: list[str]) -> Q:
 
 
 class SiteFilter(django_filters.FilterSet):  # type: ignore[misc]  # carries no types
-    """Text, state, provider, region, ring and life; retired sites are shown when asked for."""
+    """Text, state, provider, region, ring, identity and life; retired sites are shown when asked for."""
 
     q = django_filters.CharFilter(method="filter_text", label="Search", max_length=100)
     state = django_filters.CharFilter(method="filter_state", label="State", widget=forms.HiddenInput)
     provider = django_filters.ModelChoiceFilter(queryset=Provider.objects.none(), empty_label="All providers")
     region = django_filters.ChoiceFilter(empty_label="All regions")
     ring = django_filters.ChoiceFilter(empty_label="All rings")
+    identity = django_filters.ChoiceFilter(
+        method="filter_identity", choices=IDENTITIES, empty_label="Any identity", label="Identity"
+    )
     life = django_filters.ChoiceFilter(
         method="filter_life", choices=[*Life.choices, ("all", "All")], empty_label="Not retired", label="Life"
     )
@@ -76,6 +88,10 @@ class SiteFilter(django_filters.FilterSet):  # type: ignore[misc]  # carries no 
     def filter_state(self, queryset: QuerySet[Site], name: str, value: str) -> QuerySet[Site]:
         """Kinds joined by commas, as the overview writes them."""
         return queryset.filter(of_kinds(value.split(",")))
+
+    def filter_identity(self, queryset: QuerySet[Site], name: str, value: str) -> QuerySet[Site]:
+        """One of IDENTITIES."""
+        return queryset.filter(of_identity(value, now=timezone.now()))
 
     def filter_life(self, queryset: QuerySet[Site], name: str, value: str) -> QuerySet[Site]:
         """One life, or all of them."""

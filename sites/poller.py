@@ -10,6 +10,7 @@ import gc
 import ipaddress
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -71,8 +72,17 @@ class Batch:
 class Poller:
     """The loop, its connections and its writer. One a process; start() it before the first submit()."""
 
-    def __init__(self, record: Record, *, vetting: Vetting | None = None, workers: int = WORKERS) -> None:
+    def __init__(
+        self,
+        record: Record,
+        *,
+        tls: ssl.SSLContext | None,
+        vetting: Vetting | None = None,
+        workers: int = WORKERS,
+    ) -> None:
+        """`tls` as in sites.wire.Wire."""
         self._record = record
+        self._tls = tls
         self._vetting = vetting or default_vetting()
         self._workers = workers
         self._loop = uvloop.new_event_loop()
@@ -106,6 +116,10 @@ class Poller:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join(timeout=5)
 
+    def use_certificate(self, tls: ssl.SSLContext) -> None:
+        """Show another certificate of ours in handshakes from now on."""
+        self._tls = self.wire.tls = tls
+
     def submit(self, targets: Iterable[PollTarget]) -> Batch:
         """Have the loop poll these sites; one that is still in flight is left out."""
         with self._late_lock:
@@ -133,7 +147,7 @@ class Poller:
     # The loop's thread --------------------------------------------------------------------------------
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self.wire = Wire(self._loop)
+        self.wire = Wire(self._loop, tls=self._tls)
         workers = [self._loop.create_task(self._work()) for _ in range(self._workers)]
         self._loop.call_soon(self._ready.set)
         self._loop.run_forever()

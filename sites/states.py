@@ -63,6 +63,19 @@ LIFE_CHANGES: frozenset[tuple[str, str]] = frozenset(
 )
 
 
+class IdentityState(TextChoices):
+    """How far the keys that a site presented have come."""
+
+    PENDING = "pending", "Waiting to be accepted"
+    ACCEPTED = "accepted", "Accepted"
+    REJECTED = "rejected", "Rejected"
+    REVOKED = "revoked", "Revoked"
+    REPLACED = "replaced", "Replaced"
+
+
+LIVE_IDENTITIES = (IdentityState.PENDING, IdentityState.ACCEPTED)
+
+
 class Failure(TextChoices):
     """Why a poll brought no report."""
 
@@ -70,5 +83,7 @@ class Failure(TextChoices):
     UNREACHABLE = "unreachable", "Unreachable"
     TIMEOUT = "timeout", "Timed out"
     PROTOCOL_ERROR = "protocol_error", "Protocol error"
+    NOT_ENROLLED = "not_enrolled", "Not enrolled"
     IDENTITY_MISMATCH = "identity_mismatch", "Identity mismatch"
+    CERTIFICATE = "certificate", "Certificate refused"
     REJECTED = "rejected", "Refused by the database"

@@ -3,12 +3,14 @@
 import logging
 import os
 import socket
+import time
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_shutdown
 from django.utils import timezone
 
+from fleet.kit import signing
 from sites.poller import Poller
 from sites.selectors.polling import poll_targets
 from sites.services.claims import claim
@@ -20,13 +22,29 @@ logger = logging.getLogger(__name__)
 POLLER_NAME = f"{socket.gethostname()}.{os.environ.get('ARCHIPELAGO_POLLER', '0')}"
 BEAT_EVERY_S = 20
 _poller: Poller | None = None
+_identity: signing.ServiceIdentity | None = None
+_ask_again_at = 0.0
 
 
 def the_poller() -> Poller:
-    """This process's poller, started at its first task (after any fork)."""
-    global _poller  # noqa: PLW0603  (one process, one loop, for its whole life)
+    """This process's poller, started at its first task (after any fork), with a valid certificate of ours.
+
+    Raises SignerAway or SignerRefused: without one nobody is polled, rather than every site found unreachable.
+    """
+    global _poller, _identity, _ask_again_at  # noqa: PLW0603  (one process, one loop, for its whole life)
+    now = timezone.now()
+    if _identity is None or (now >= _identity.issued.half_life and time.monotonic() >= _ask_again_at):
+        _ask_again_at = time.monotonic() + 60
+        try:
+            _identity = signing.service_context("dashboard")
+            if _poller is not None:
+                _poller.use_certificate(_identity.context)
+        except (signing.SignerAway, signing.SignerRefused):
+            if _identity is None or now >= _identity.issued.not_after:
+                raise
+            logger.warning("our certificate is past its half-life, and the signer does not renew it")
     if _poller is None:
-        _poller = Poller(lambda results: record_reports(results, poller=POLLER_NAME))
+        _poller = Poller(lambda results: record_reports(results, poller=POLLER_NAME), tls=_identity.context)
         _poller.start()
     return _poller
 

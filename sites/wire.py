@@ -6,12 +6,16 @@ llhttp's work (httptools); nothing here parses by itself.
 """
 
 import asyncio
+import hashlib
 import resource
+import ssl
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import httptools
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.protocol import MAX_BODY_BYTES
 from sites.states import Failure
@@ -22,6 +26,10 @@ CONNECT_TIMEOUT_S = 3.0
 TOTAL_TIMEOUT_S = 10.0
 SWEEP_S = 0.25
 SPARE_FILES = 500
+# Handshakes at once: with thousands side by side each would take longer than it may.
+HANDSHAKES = 256
+# A kept connection is dialled anew once a day, so that it never outlives its certificate by much.
+MAX_AGE_S = 24 * 3600.0
 
 
 class WireError(Exception):
@@ -35,6 +43,18 @@ class WireError(Exception):
 
 class NoAnswerYet(WireError):
     """A kept-alive connection ended before one byte of the answer: the agent closed it while it was idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom a connection leads to: an address as it is written, the name in the certificate, the key that it certifies.
+
+    `pin` is agent.protocol.identity.tls_pin() of that key.
+    """
+
+    address: str
+    name: str
+    pin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +74,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, lost: Callable[["Connection"], None], busy: set["Connection"]) -> None:
         self.key: object = None
+        self.peer: Peer | None = None
+        self.opened_at = 0.0
+        self.answered = False
         self.transport: asyncio.Transport | None = None
         self.deadline = 0.0
         self.usable = True
@@ -115,11 +138,16 @@ class Connection(asyncio.Protocol):
         """The other side closed; a request under way failed."""
         self.usable = False
         self._lost(self)
+        fresh = not self.answered and self.transport is not None and self.transport.get_extra_info("sslcontext")
         self.transport = self._parser = None  # breaks the cycles: a poller freezes what it keeps, so none is collected
         if self._waiter is None:
             return
-        if self._header_bytes == 0:
-            self._finish_error(NoAnswerYet(Failure.UNREACHABLE, "connection closed before an answer"))
+        if isinstance(exc, ssl.SSLError):
+            self._finish_error(WireError(Failure.CERTIFICATE, f"the site refuses us: {exc.reason or exc}"))
+        elif self._header_bytes == 0:
+            # TLS 1.3 has us ready before the site has looked at our certificate, and its alert may get lost.
+            why = ", as by a site that refuses our certificate" if fresh else ""
+            self._finish_error(NoAnswerYet(Failure.UNREACHABLE, f"connection closed before an answer{why}"))
         else:
             self._finish_error(WireError(Failure.PROTOCOL_ERROR, "connection closed in the middle of an answer"))
 
@@ -157,6 +185,7 @@ class Connection(asyncio.Protocol):
             self.usable = False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         waiter = self._done()
+        self.answered = True
         if waiter is not None and not waiter.done():
             waiter.set_result(Answer(status, body))
         if not self.usable:
@@ -190,8 +219,13 @@ def file_limit() -> int:
 class Wire:
     """All connections of one poller. Use it from its event loop only."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, limit: int | None = None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, tls: ssl.SSLContext | None, limit: int | None = None
+    ) -> None:
+        """`tls` shows our certificate and trusts the fleet's root. None, plaintext, is for tests of the transport."""
         self.loop = loop
+        self.tls = tls
+        self._handshakes = asyncio.Semaphore(HANDSHAKES)
         self.limit = limit or file_limit()
         self.evicted = 0
         self.opened = 0
@@ -202,28 +236,43 @@ class Wire:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def kept(self, key: object) -> Connection | None:
-        """The open, idle connection kept under `key`, now the most recently used."""
+    def kept(self, key: object, peer: Peer) -> Connection | None:
+        """The open, idle connection kept under `key`, now the most recently used; one to another peer is closed."""
         found = self._kept.get(key)
-        if found is None:
+        if found is None or found.deadline:
             return None
-        if not found.usable or found.deadline:
+        if found.peer != peer or self.loop.time() - found.opened_at > MAX_AGE_S:
+            found.close()
+        if not found.usable:
             return None
         self._kept.move_to_end(key)
         return found
 
-    async def dial(self, key: object, ip: str, port: int) -> Connection:
-        """Open a connection to a vetted address and keep it under `key`. Raises WireError."""
+    async def dial(self, key: object, ip: str, port: int, peer: Peer) -> Connection:
+        """Open a connection to a vetted address, make sure that `peer` answers, and keep it under `key`.
+
+        Raises WireError, with the reason of a refused certificate.
+        """
         self._make_room()
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await self.loop.create_connection(self._new_connection, ip, port)
-        except TimeoutError:
-            raise WireError(Failure.TIMEOUT, f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
-        except OSError as error:
-            raise WireError(Failure.UNREACHABLE, error.strerror or str(error)) from None
+        async with self._handshakes:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    transport, connection = await self.loop.create_connection(
+                        self._new_connection, ip, port, ssl=self.tls, server_hostname=peer.name if self.tls else None
+                    )
+            except TimeoutError:
+                raise WireError(Failure.TIMEOUT, f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
+            except ssl.SSLCertVerificationError as error:
+                raise _refused(error) from None
+            except ssl.SSLError as error:
+                raise WireError(Failure.CERTIFICATE, f"no TLS with it: {error.reason or error}") from None
+            except OSError as error:
+                detail = error.strerror or str(error) or "connection closed during the handshake"
+                raise WireError(Failure.UNREACHABLE, detail) from None
         self.opened += 1
-        connection.key = key
+        if self.tls is not None:
+            _check_pin(transport, connection, peer)
+        connection.key, connection.peer, connection.opened_at = key, peer, self.loop.time()
         self._kept[key] = connection
         return connection
 
@@ -261,3 +310,23 @@ class Wire:
         for connection in [busy for busy in self._busy if 0 < busy.deadline < now]:
             connection.fail(Failure.TIMEOUT, f"no whole answer within {TOTAL_TIMEOUT_S:g} s")
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+
+_OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def _refused(error: ssl.SSLCertVerificationError) -> WireError:
+    """Another site's certificate is another failure than a bad one."""
+    if error.verify_code in _OTHER_NAME:
+        return WireError(Failure.IDENTITY_MISMATCH, "the certificate is another site's")
+    return WireError(Failure.CERTIFICATE, error.verify_message)
+
+
+def _check_pin(transport: asyncio.BaseTransport, connection: Connection, peer: Peer) -> None:
+    """The certified key must be the one that was accepted: a certificate of a revoked key is still signed by our CA."""
+    der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    key = x509.load_der_x509_certificate(der).public_key()
+    shown = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    if shown != peer.pin:
+        connection.close()
+        raise WireError(Failure.IDENTITY_MISMATCH, "it shows a key that is not, or no longer, the site's accepted one")

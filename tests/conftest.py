@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -59,6 +61,23 @@ def plain_static() -> Iterator[None]:
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     with override_settings(STORAGES=settings.STORAGES | {"staticfiles": plain}):
         yield
+
+
+@pytest.fixture
+def signer(settings: Any) -> Iterator[None]:
+    """A signer that answers which root to trust, at the socket that the settings name."""
+    from tests.sites.identities import signer_at
+
+    with TemporaryDirectory() as folder:
+        settings.SIGNER_SOCKET = Path(folder) / "signer.sock"
+        with signer_at(settings.SIGNER_SOCKET):
+            yield
+
+
+@pytest.fixture
+def no_signer(signer: None, settings: Any) -> None:
+    """Nobody answers at the signer's socket."""
+    settings.SIGNER_SOCKET = Path("/nowhere/signer.sock")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "address": "203.0.113.1:9100",
     },
     "change": {"name": "Renamed"},
+    "identity_accept": {"fingerprint": "0123-4567-89ab-cdef-0123-4567-89ab-cdef"},
+    **{f"identity_{step}": {"reason": "because"} for step in ("reject", "revoke", "freeze", "thaw")},
 }
 
 

@@ -114,8 +114,12 @@ class EnrolRequest(Struct, frozen=True, kw_only=True):
 
 
 class Certificates(Struct, frozen=True, kw_only=True):
-    """What a site is given: its certificate and its issuer's (leaf first), and the roots to trust, all PEM."""
+    """What a site is given: its certificate and its issuer's (leaf first), and the roots to trust, all PEM.
 
+    `gateway` is where it calls from now on, for renewals.
+    """
+
+    gateway: Endpoint
     chain: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=4)]
     roots: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=4)]
     fleet: Annotated[str, Meta(max_length=120)]
@@ -129,6 +133,25 @@ class EnrolAnswer(Struct, frozen=True, kw_only=True):
     retry_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
     detail: str = ""
     certificates: Certificates | None = None
+
+
+class RootsAnswer(Struct, frozen=True):
+    """The answer to `GET /agent/v1/roots`: PEM, the present root first."""
+
+    roots: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=4)]
+
+
+class Reason(Struct, frozen=True):
+    """Why a request was refused: one word for programs, one line for people."""
+
+    code: str
+    message: str
+
+
+class Refusal(Struct, frozen=True):
+    """Every answer of the gateway but 200."""
+
+    error: Reason
 
 
 class NonceAnswer(Struct, frozen=True):

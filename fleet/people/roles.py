@@ -23,9 +23,10 @@ _SEE = frozenset({"site.view", "provider.view"})
 
 ACTIONS: dict[str, frozenset[str]] = {
     Role.VIEWER: _SEE,
-    Role.OPERATOR: _SEE | {"site.poll", "site.acknowledge", "site.change"},
+    Role.OPERATOR: _SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol"},
     Role.MANAGER: _SEE | {"site.acknowledge"},
-    Role.ADMIN: _SEE | {"site.poll", "site.acknowledge", "site.change", "provider.change", "people.change"},
+    Role.ADMIN: _SEE
+    | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "provider.change", "people.change"},
     Role.PROVIDER_VIEWER: _SEE,
     Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge"},
 }

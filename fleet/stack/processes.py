@@ -9,6 +9,7 @@ from fleet.stack.process import Program
 from fleet.stack.state import ROOT, State
 
 HOST_AGENT = "127.64.0.1"
+JOIN_FILE = "join"
 
 
 def _program(name: str, environ: Mapping[str, str], *argv: str, niceness: int = 0) -> Program:
@@ -69,15 +70,38 @@ def workers(options: Options, state: State, environ: Mapping[str, str]) -> list[
     ]
 
 
-def host_agent(environ: Mapping[str, str], *, site: str, port: int) -> Program:
-    """The agent that reports this very machine."""
-    return _program("agent", environ, "-m", "agent", "run", "--listen", f"{HOST_AGENT}:{port}", "--site", site)
+def signer(environ: Mapping[str, str]) -> Program:
+    """The only process that reads the centre's private keys."""
+    return _program("signer", {**environ, "ARCHIPELAGO_PROCESS": "signer"}, str(ROOT / "manage.py"), "signer")
 
 
-def simulator(environ: Mapping[str, str], *, number: int, fleet_file: Path, port: int, control: Path) -> Program:
-    """One process of simulated sites."""
+def gateway(environ: Mapping[str, str]) -> Program:
+    """The door for sites that call in."""
+    host, _, port = environ["ARCHIPELAGO_GATEWAY_ADDRESS"].rpartition(":")
+    return _program(
+        "gateway",
+        {**environ, "ARCHIPELAGO_PROCESS": "gateway"},
+        *(str(ROOT / "manage.py"), "gateway", "--bind", host, "--port", port),
+    )
+
+
+def host_agent(environ: Mapping[str, str], *, site: str, port: int, folder: Path) -> Program:
+    """The agent that reports this very machine; its join string, while it needs one, lies in its folder."""
+    return _program(
+        "agent",
+        environ,
+        *("-m", "agent", "run", "--listen", f"{HOST_AGENT}:{port}", "--site", site),
+        *("--state", str(folder), "--join-file", str(folder / JOIN_FILE)),
+    )
+
+
+def simulator(
+    environ: Mapping[str, str], *, number: int, fleet_file: Path, folder: Path, port: int, control: Path
+) -> Program:
+    """One process of simulated sites; `folder` keeps their identities."""
     return _program(
         f"demo{number}",
         environ,
-        *("-m", "agent", "simulate", "--fleet", str(fleet_file), "--port", str(port), "--control", str(control)),
+        *("-m", "agent", "simulate", "--fleet", str(fleet_file), "--state", str(folder)),
+        *("--port", str(port), "--control", str(control)),
     )

@@ -14,7 +14,15 @@ from typing import NoReturn
 from fleet.stack import processes
 from fleet.stack.console import Console
 from fleet.stack.demo.company import HOST_SITE_UUID, USERS
-from fleet.stack.demo.fleet import Unrest, control_socket, fleet_file, free_port, process_count
+from fleet.stack.demo.fleet import (
+    GATEWAY_OFFSET,
+    Unrest,
+    agent_folder,
+    control_socket,
+    fleet_file,
+    free_port,
+    process_count,
+)
 from fleet.stack.errors import StackError
 from fleet.stack.options import Options, read_options, require_free
 from fleet.stack.process import Program, tie_to_parent
@@ -109,6 +117,7 @@ class _Life:
         """What our own environment says to the processes, and the run file to commands in another shell."""
         hosts = dict.fromkeys(["127.0.0.1", "localhost", "[::1]", self._options.address.rsplit(":", 1)[0]])
         given = {"ALLOWED_HOSTS": ",".join(hosts), "SECRET_KEY": self._state.secret("SECRET_KEY")}
+        demo_port = free_port(self._options.sites)
         password = os.environ.get("ARCHIPELAGO_DEMO_PASSWORD") or self._state.secret("demo_password")
         return {
             **{name: os.environ.get(name) or value for name, value in given.items()},
@@ -119,7 +128,11 @@ class _Life:
             "ARCHIPELAGO_AGENT_NETWORKS_ALLOWED": "127.64.0.0/10",
             "ARCHIPELAGO_STATE_DIR": str(self._state.base),
             "ARCHIPELAGO_DEMO_PASSWORD": password,
-            "DEMO_PORT": str(free_port(self._options.sites)),
+            "ARCHIPELAGO_SIGNER_SOCKET": str(self._state.runtime / "signer.sock"),
+            "ARCHIPELAGO_SIGNER_KEYS": str(self._state.base / "keys"),
+            "ARCHIPELAGO_GATEWAY_ADDRESS": os.environ.get("ARCHIPELAGO_GATEWAY_ADDRESS")
+            or f"127.0.0.1:{demo_port + GATEWAY_OFFSET}",
+            "DEMO_PORT": str(demo_port),
             "PORT": str(self._options.port),
             "BIND": self._options.bind,
             "SITES": str(self._options.sites),
@@ -127,7 +140,9 @@ class _Life:
         }
 
     def _prepare(self, environ: Mapping[str, str]) -> None:
-        """Database and static files, side by side."""
+        """Database and static files, side by side; the signer, which join strings need, begins meanwhile."""
+        signer = processes.signer(environ)
+        self._supervisor.start(signer.name, partial(_same, signer), stage=1)
         data = self._supervisor.begin(
             processes.django(
                 "database",
@@ -146,12 +161,13 @@ class _Life:
 
     def _start_processes(self, environ: Mapping[str, str]) -> None:
         port = int(environ["DEMO_PORT"])
-        agents = [processes.host_agent(environ, site=HOST_SITE_UUID, port=port)]
+        agents = [processes.host_agent(environ, site=HOST_SITE_UUID, port=port, folder=agent_folder(self._state, None))]
         agents += [
             processes.simulator(
                 environ,
                 number=number,
                 fleet_file=fleet_file(self._state, number),
+                folder=agent_folder(self._state, number),
                 port=port + 1 + number,
                 control=control_socket(self._state, number),
             )
@@ -159,6 +175,7 @@ class _Life:
         ]
         for program in [
             processes.web(self._options, environ),
+            processes.gateway(environ),
             *agents,
             *processes.workers(self._options, self._state, environ),
         ]:

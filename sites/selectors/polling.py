@@ -14,11 +14,13 @@ from sites.addresses import Network, networks
 from sites.agent_client import PollTarget
 from sites.health import Health
 from sites.models import PollerBeat
+from sites.wire import Peer
 
 POLL_SCOPE = job("poller")
 
 _TARGETS = """
-SELECT s.id, s.uuid, s.provider_id, s.address, p.allowed_networks::text, c.due_at, c.backoff, t.version, t.availability,
+SELECT s.id, s.uuid, s.provider_id, s.address, s.tls_name, s.tls_pin, p.allowed_networks::text, c.due_at, c.backoff,
+    t.version, t.availability,
     t.availability_since, t.reachability, t.reachability_since, t.shown, t.shown_since, t.candidate,
     t.candidate_count, t.candidate_since, t.misses, t.last_good_at, t.component_set_id, t.boot, t.reasons::text,
     t.last_error, t.busy_until, t.journal_seq
@@ -28,7 +30,7 @@ JOIN edge_sites_pollschedule c ON c.site_id = s.id
 JOIN edge_sites_provider p ON p.id = s.provider_id
 WHERE s.id = ANY(%s::int[]) AND s.life = 'active'
 """
-_DUE_AT = 5
+_DUE_AT = 7
 
 
 def poll_targets(site_ids: Sequence[int]) -> list[PollTarget]:
@@ -48,18 +50,18 @@ def _target(row: Sequence[Any]) -> PollTarget:
         site_id=row[0],
         uuid=row[1],
         provider_id=row[2],
-        address=row[3],
-        networks=_networks(row[4]),
-        due_at=row[5],
-        backoff=row[6],
-        version=row[7],
-        health=Health(*row[8:19]),
-        digest=row[19],
-        boot=row[20],
-        reasons=_reasons(row[21]),
-        last_error=row[22],
-        busy=row[23] is not None,
-        journal_seq=row[24],
+        peer=Peer(row[3], row[4], row[5]),
+        networks=_networks(row[6]),
+        due_at=row[7],
+        backoff=row[8],
+        version=row[9],
+        health=Health(*row[10:21]),
+        digest=row[21],
+        boot=row[22],
+        reasons=_reasons(row[23]),
+        last_error=row[24],
+        busy=row[25] is not None,
+        journal_seq=row[26],
     )
 
 

@@ -19,15 +19,17 @@ from sites.models import (
     SHARDS,
     Acknowledgement,
     ComponentSpan,
+    JoinToken,
     Outage,
     PollSchedule,
     Provider,
     Site,
+    SiteIdentity,
     SiteState,
     SiteTenure,
     StateInterval,
 )
-from sites.states import LIFE_CHANGES, Life, Reachability
+from sites.states import LIFE_CHANGES, LIVE_IDENTITIES, Life, Reachability
 
 EDITABLE = (
     *("slug", "name", "place", "country", "time_zone", "lat", "lon", "provider_id", "region", "ring", "labels"),
@@ -68,7 +70,7 @@ def create_sites(*, actor: Scope, rights: Rights, rows: Sequence[Mapping[str, An
             batch_size=1000,
         )
         _begin_polling([site for site in made if site.life == Life.ACTIVE], now)
-        audit.record_many(actor, "site.create", [(_object_of(site), snapshot(site)) for site in made])
+        audit.record_many(actor, "site.create", [(object_of(site), snapshot(site)) for site in made])
         live.publish(hints=[((topic, 0), pk) for pk in {s.provider_id for s in made} for topic in ("figures", "map")])
     return made
 
@@ -292,6 +294,9 @@ def _hand_over(site: Site, now: datetime) -> None:
         Outage.objects.create(cause=outage.cause, source=outage.source, **common)
     if span is not None:
         ComponentSpan.objects.create(component_set_id=span.component_set_id, source=span.source, **common)
+    # The keys stay the site's; its next certificate comes from the new provider's CA. Who held a join string may not.
+    SiteIdentity.objects.filter(site=site, state__in=LIVE_IDENTITIES).update(provider_id=site.provider_id)
+    JoinToken.objects.filter(site=site, withdrawn_at=None).update(withdrawn_at=now)
     PollSchedule.objects.filter(site=site).update(provider_id=site.provider_id)
     SiteState.objects.filter(site=site).update(provider_id=site.provider_id, version=_next_version())
     Acknowledgement.objects.filter(site=site, cleared_at=None).update(cleared_at=now)
@@ -311,18 +316,19 @@ def _record(
     after: dict[str, Any] | None = None,
     note: str = "",
 ) -> None:
-    audit.record(actor, action, **_object_of(site), before=before, after=after, note=note)
+    audit.record(actor, action, **object_of(site), before=before, after=after, note=note)
 
 
 def _record_change(actor: Scope, site: Site, before: dict[str, Any]) -> None:
     """What was before a hand-over is the old provider's and what came after it the new one's: neither reads the row."""
-    which = _object_of(site)
+    which = object_of(site)
     if site.provider_id != before["provider_id"]:
         which["provider_id"] = None
     audit.record(actor, "site.change", **which, before=before, after=snapshot(site))
 
 
-def _object_of(site: Site) -> dict[str, Any]:
+def object_of(site: Site) -> dict[str, Any]:
+    """The site as the audit names it: part of audit.record()."""
     return {
         "object_type": "site",
         "object_id": site.pk,

@@ -7,11 +7,10 @@ import msgspec
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render as django_render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from fleet.kit.errors import Invalid, NotAllowed
-from fleet.kit.htmx import render, toast, wants_fragment
+from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
 from sites.forms import NoteForm, SiteForm, add_errors
 from sites.models import Site
@@ -41,6 +40,8 @@ from sites.selectors.one_site import (
 )
 from sites.services.sites import acknowledge, change_life, create_site, poll_now, update_site
 from sites.states import LIFE_CHANGES, Axis
+from sites.views.answers import done
+from sites.views.identity import identity_context
 
 RANGE_LABELS = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
 _STEPS = {"5m": 300.0, "1h": 3600.0}
@@ -54,11 +55,15 @@ def site_detail(request: ScopedRequest, slug: str) -> HttpResponse:
     site = get_site(scope=request.who, slug=slug)
     chosen = request.GET.get("range", "24h")
     chosen = chosen if chosen in RANGES else "24h"
-    context = _live_context(request, site, chosen) | {
-        "ranges": [{"name": name, "label": RANGE_LABELS[name], "is_on": name == chosen} for name in RANGES],
-        "audit": audit_of(site, limit=20),
-        "life_changes": [after for before, after in sorted(LIFE_CHANGES) if before == site.life],
-    }
+    context = (
+        _live_context(request, site, chosen)
+        | identity_context(request, site)
+        | {
+            "ranges": [{"name": name, "label": RANGE_LABELS[name], "is_on": name == chosen} for name in RANGES],
+            "audit": audit_of(site, limit=20),
+            "life_changes": [after for before, after in sorted(LIFE_CHANGES) if before == site.life],
+        }
+    )
     return render(request, page="sites/detail.html", fragment="sites/_live.html", context=context)
 
 
@@ -176,25 +181,12 @@ def place_search(request: ScopedRequest) -> HttpResponse:
 
 
 # What is done to a site -------------------------------------------------------------------------------------
-def _done(request: ScopedRequest, site: Site, text: str) -> HttpResponse:
-    """A toast for htmx (whose lists then ask again), else back to the page that the button was on."""
-    if wants_fragment(request):
-        response = toast(HttpResponse(status=204), text)
-        response["HX-Trigger"] = response["HX-Trigger"][:-1] + ', "changed": {}}'
-        return response
-    messages.success(request, text)
-    back = request.headers.get("Referer", "")
-    hosts = {request.get_host()}
-    is_ours = url_has_allowed_host_and_scheme(back, allowed_hosts=hosts, require_https=request.is_secure())
-    return HttpResponseRedirect(back if is_ours else site.get_absolute_url())
-
-
 @require_POST
 def site_poll_now(request: ScopedRequest, slug: str) -> HttpResponse:
     """Poll at once. Raises NotFound, NotAllowed, Conflict."""
     site = get_site(scope=request.who, slug=slug)
     poll_now(actor=request.who, rights=request.rights, site=site)
-    return _done(request, site, f"{site.name} is being polled.")
+    return done(request, site, f"{site.name} is being polled.")
 
 
 @require_POST
@@ -205,7 +197,7 @@ def site_acknowledge(request: ScopedRequest, slug: str) -> HttpResponse:
     if not form.is_valid():
         raise Invalid("The note is too long.")
     acknowledge(actor=request.who, rights=request.rights, site=site, note=form.cleaned_data["note"])
-    return _done(request, site, f"You took {site.name}.")
+    return done(request, site, f"You took {site.name}.")
 
 
 @require_POST
@@ -213,4 +205,4 @@ def site_life(request: ScopedRequest, slug: str) -> HttpResponse:
     """Begin or end a site's life. Raises NotFound, NotAllowed, Conflict."""
     site = get_site(scope=request.who, slug=slug)
     changed = change_life(actor=request.who, rights=request.rights, site=site, life=request.POST.get("life", ""))
-    return _done(request, changed, f"{changed.name} is {changed.life}.")
+    return done(request, changed, f"{changed.name} is {changed.life}.")

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from agent.cli import main
 from agent.protocol import decode_report
+from agent.protocol.identity import Join, site_name, write_join
 from agent.server import bind_block
 from tests.agent.factories import SITE
 from tests.agent.wire import (
@@ -21,6 +23,7 @@ from tests.agent.wire import (
     Simulator,
     free_port,
     is_alive,
+    keep,
     site_spec,
     start_agent,
     stop,
@@ -28,6 +31,7 @@ from tests.agent.wire import (
     wait_for_line,
     write_fleet,
 )
+from tests.pki import FLEET, NOWHERE, Fleet
 
 ADDRESS = "127.122.0.1"
 
@@ -41,30 +45,79 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err
 
 
+def run(port: int, state: Path, *, address: str = ADDRESS) -> list[str]:
+    """A command line."""
+    return ["run", "--listen", f"{address}:{port}", "--site", str(SITE), "--state", str(state)]
+
+
 class TestRun:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_answers_and_ends_cleanly(self, number: int) -> None:
-        port = free_port()
-        process = start_agent("run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE))
-        assert f"http://{ADDRESS}:{port}/v1/report" in wait_for_line(process, "answers for site")
-        with Client(ADDRESS, port) as client:
+    def test_answers_and_ends_cleanly(self, number: int, tmp_path: Path) -> None:
+        port, fleet = free_port(), Fleet()
+        state = keep(tmp_path, fleet.site(SITE))
+        process = start_agent(*run(port, state))
+        assert f" {ADDRESS}:{port}/v1/report" in wait_for_line(process, "answers for site")
+        with Client(ADDRESS, port, tls=fleet.dashboard, name=site_name(fleet.name, 1, SITE)) as client:
             assert decode_report(client.get().body).site == SITE
             status, _, err = stop(process, number)
             assert client.closed()
         assert (status, err) == (0, "")
 
-    def test_a_taken_port_is_one_clear_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_taken_port_is_one_clear_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with socket.create_server((ADDRESS, 0)) as taken:
             port = taken.getsockname()[1]
-            said = complaint(capsys, "run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE))
+            said = complaint(capsys, *run(port, tmp_path))
         assert said == f"archipelago-agent: cannot listen on {ADDRESS}:{port}: address already in use\n"
 
-    def test_an_address_off_this_machine_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "loopback only" in complaint(capsys, "run", "--listen", "0.0.0.0:9100", "--site", str(SITE))
+    def test_an_address_of_another_machine_is_one_clear_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        said = complaint(capsys, *run(9100, tmp_path, address="192.0.2.1"))
+        assert said == "archipelago-agent: cannot listen on 192.0.2.1:9100: cannot assign requested address\n"
 
-    def test_it_ends_with_its_parent(self) -> None:
+    def test_a_state_folder_that_cannot_be_used_is_one_clear_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").touch()
+        said = complaint(capsys, *run(free_port(), tmp_path / "file"))
+        assert said.startswith(f"archipelago-agent: {tmp_path}/file/identities.sqlite cannot be used: ")
+
+    @pytest.mark.parametrize("join", ["", "hello", "archipelago1.AAAA", "archipelago1." + "x" * 3_000])
+    def test_a_damaged_join_string_is_one_clear_line(
+        self, join: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "join").write_text(join)
+        said = complaint(capsys, *run(free_port(), tmp_path), "--join-file", str(tmp_path / "join"))
+        assert "join string" in said
+
+    def test_another_sites_join_string_is_refused_before_a_key_is_shown(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = UUID(int=7)
+        join = Join(gateway=NOWHERE, fleet=FLEET, site=other, secret=b"s" * 32, root_sha256=b"r" * 32)
+        (tmp_path / "join").write_text(write_join(join))
+        said = complaint(capsys, *run(free_port(), tmp_path), "--join-file", str(tmp_path / "join"))
+        assert said == f"archipelago-agent: the join string is for site {other}, not {SITE}\n"
+
+    def test_a_site_that_has_not_enrolled_answers_nobody(self, tmp_path: Path) -> None:
+        port, fleet = free_port(), Fleet()
+        process = start_agent(*run(port, tmp_path))
+        assert process.stdout is not None
+        lines = process.stdout.readline() + process.stdout.readline()  # in either order: a thread says the second
+        assert "answers for site" in lines
+        assert "it has not enrolled, and has no join string" in lines
+        name = site_name(fleet.name, 1, SITE)
+        with pytest.raises(OSError), Client(ADDRESS, port, tls=fleet.dashboard, name=name):  # noqa: PT011  # any end
+            pass
+        with Client(ADDRESS, port) as plain:
+            plain.send()
+            assert plain.drain(1_000)[:1] != b"H"
+        status, _, err = stop(process)
+        assert (status, err) == (0, "")
+
+    def test_it_ends_with_its_parent(self, tmp_path: Path) -> None:
         port = free_port()
-        command = [sys.executable, "-m", "agent", "run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE)]
+        command = [sys.executable, "-m", "agent", *run(port, tmp_path)]
         code = f"import subprocess, time; p = subprocess.Popen({command!r}); print(p.pid, flush=True); time.sleep(60)"
         environment = {**os.environ, "ARCHIPELAGO_DIE_WITH_PARENT": "1"}
         parent = subprocess.Popen(
@@ -72,11 +125,17 @@ class TestRun:
         )
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert "answers for site" in parent.stdout.readline()
+        while "answers for site" not in parent.stdout.readline():
+            pass
         parent.kill()
         parent.wait(DEADLINE_S)
         until(lambda: not is_alive(child), "the child to end")
         parent.stdout.close()
+
+
+def simulate(fleet: Path, port: int, state: Path) -> list[str]:
+    """A command line."""
+    return ["simulate", "--fleet", str(fleet), "--port", str(port), "--state", str(state)]
 
 
 class TestSimulate:
@@ -106,12 +165,12 @@ class TestSimulate:
     ) -> None:
         path = tmp_path / "fleet.json"
         path.write_text(content if isinstance(content, str) else json.dumps({"sites": content}))
-        said = complaint(capsys, "simulate", "--fleet", str(path), "--port", str(free_port()))
+        said = complaint(capsys, *simulate(path, free_port(), tmp_path))
         assert reason in said
         assert str(path) in said
 
     def test_a_missing_fleet_file_is_one_clear_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        said = complaint(capsys, "simulate", "--fleet", str(tmp_path / "none"), "--port", "9999")
+        said = complaint(capsys, *simulate(tmp_path / "none", 9999, tmp_path))
         assert said == f"archipelago-agent: cannot read {tmp_path / 'none'}: no such file or directory\n"
 
     def test_a_taken_port_is_one_clear_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +179,7 @@ class TestSimulate:
         with taken:
             taken.listen()
             port = taken.getsockname()[1]
-            said = complaint(capsys, "simulate", "--fleet", str(fleet), "--port", str(port))
+            said = complaint(capsys, *simulate(fleet, port, tmp_path))
         assert said.endswith(f"port {port} of the loopback device: address already in use\n")
 
     def test_a_control_path_that_cannot_be_used_is_one_clear_line(
@@ -129,9 +188,7 @@ class TestSimulate:
         fleet = write_fleet(tmp_path / "fleet.json", [site_spec(1)])
         (tmp_path / "file").touch()
         for path in (tmp_path / "file", tmp_path / "none" / "control", tmp_path / ("x" * 120)):
-            said = complaint(
-                capsys, "simulate", "--fleet", str(fleet), "--port", str(free_port()), "--control", str(path)
-            )
+            said = complaint(capsys, *simulate(fleet, free_port(), tmp_path), "--control", str(path))
             assert str(path) in said
         assert (tmp_path / "file").exists()
 
@@ -141,9 +198,8 @@ class TestSimulate:
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(tmp_path / "control.sock"))
         simulator = Simulator(tmp_path, [site_spec(1)])
-        port = str(free_port())
-        fleet = str(tmp_path / "fleet.json")
-        said = complaint(capsys, "simulate", "--fleet", fleet, "--port", port, "--control", str(simulator.control))
+        again = simulate(tmp_path / "fleet.json", free_port(), simulator.state)
+        said = complaint(capsys, *again, "--control", str(simulator.control))
         assert "another simulator already listens" in said
         assert simulator.order("status")["sites"] == 1
         status, out, err = simulator.close()
@@ -156,8 +212,7 @@ class TestSimulate:
         with simulator.client(simulator.specs[0]["address"]) as client:
             client.get()
             simulator.close()
-        fleet = str(tmp_path / "fleet.json")
-        process = start_agent("simulate", "--fleet", fleet, "--port", str(simulator.port))
+        process = start_agent(*simulate(tmp_path / "fleet.json", simulator.port, simulator.state))
         wait_for_line(process, "1 simulated sites answer")
         assert stop(process)[0] == 0
 
@@ -207,11 +262,13 @@ class TestCommandLine:
             [],
             ["dance"],
             ["run"],
-            ["run", "--listen", ADDRESS, "--site", str(SITE)],
-            ["run", "--listen", f"{ADDRESS}:0", "--site", str(SITE)],
-            ["run", "--listen", f"{ADDRESS}:65536", "--site", str(SITE)],
-            ["run", "--listen", f"{ADDRESS}:9100", "--site", "x"],
-            ["simulate", "--fleet", "f", "--port", "http"],
+            ["run", "--listen", ADDRESS, "--site", str(SITE), "--state", "s"],
+            ["run", "--listen", f"{ADDRESS}:0", "--site", str(SITE), "--state", "s"],
+            ["run", "--listen", f"{ADDRESS}:65536", "--site", str(SITE), "--state", "s"],
+            ["run", "--listen", f"{ADDRESS}:9100", "--site", "x", "--state", "s"],
+            ["simulate", "--fleet", "f", "--port", "http", "--state", "s"],
+            ["simulate", "--fleet", "f", "--port", "9100"],
+            ["run", "--listen", f"{ADDRESS}:9100", "--site", str(SITE)],
             ["simctl", "--control", "c"],
             ["simctl", "--control", "c", "fail", "sideways", "all"],
             ["simctl", "--control", "c", "fail", "down"],

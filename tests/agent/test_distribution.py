@@ -13,8 +13,10 @@ import pytest
 
 from agent import __version__
 from agent.protocol import decode_report
+from agent.protocol.identity import site_name
 from tests.agent.factories import SITE
-from tests.agent.wire import ROOT, Client, free_port, stop, wait_for_line
+from tests.agent.wire import ROOT, Client, free_port, keep, stop, wait_for_line
+from tests.pki import Fleet
 
 ADDRESS = "127.122.0.2"
 
@@ -46,7 +48,7 @@ def test_the_wheel_runs_where_the_server_is_not(wheel: Path, tmp_path: Path) -> 
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel), cwd=tmp_path)
-    # The four packages it needs come from this environment, so that the test works without a network.
+    # The packages it needs come from this environment, so that the test works without a network.
     environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
     script = str(tmp_path / "venv" / "bin" / "archipelago-agent")
 
@@ -58,9 +60,10 @@ def test_the_wheel_runs_where_the_server_is_not(wheel: Path, tmp_path: Path) -> 
     assert where.split()[1] == "False"
     assert "simulate" in run(script, "--help")
     assert run(script, "--version") == f"archipelago-agent {__version__}\n"
-    port = free_port()
+    port, fleet = free_port(), Fleet()
+    state = keep(tmp_path / "state", fleet.site(SITE))
     process = subprocess.Popen(
-        [script, "run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE)],
+        [script, "run", "--listen", f"{ADDRESS}:{port}", "--site", str(SITE), "--state", str(state)],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
@@ -68,6 +71,6 @@ def test_the_wheel_runs_where_the_server_is_not(wheel: Path, tmp_path: Path) -> 
         text=True,
     )
     wait_for_line(process, "answers for site")
-    with Client(ADDRESS, port) as client:
+    with Client(ADDRESS, port, tls=fleet.dashboard, name=site_name(fleet.name, 1, SITE)) as client:
         assert decode_report(client.get().body).site == SITE
     assert stop(process)[0] == 0

@@ -1,4 +1,5 @@
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from agent.backends.host import HostBackend
 from agent.protocol import decode_report
-from agent.server import AgentServer, ListenError, _bind_each, bind_block, bind_loopback, is_loopback
+from agent.server import AgentServer, ListenError, _bind_each, bind_address, bind_block
 from tests.agent.factories import SITE
 from tests.agent.wire import Client, free_port
 
@@ -49,8 +50,8 @@ class Served:
 
 
 async def serve(backend: Any, **options: Any) -> Served:
-    sock = bind_loopback(ADDRESS, 0)
-    server = AgentServer({ADDRESS: backend}, **{"max_connections": 8, **options})
+    sock = bind_address(ADDRESS, 0)
+    server = AgentServer({ADDRESS: backend}, **{"max_connections": 8, "tls": None, **options})
     await server.listen([sock])
     return Served(server, sock.getsockname()[1])
 
@@ -200,32 +201,33 @@ class TestBounds:
 
 
 class TestAddresses:
-    @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "::1", "localhost", "", "128.0.0.1", "127.0.0.1.example"])
-    def test_only_loopback_can_be_bound(self, host: str) -> None:
-        with pytest.raises(ListenError, match="loopback only"):
-            bind_loopback(host, 0)
+    @pytest.mark.parametrize("host", ["localhost", "", "128.0.0", "127.0.0.1.example", "0x7f000001", "[::1]"])
+    def test_only_an_address_can_be_bound(self, host: str) -> None:
+        with pytest.raises(ListenError, match=f"^{re.escape(host)} is not an address$"):
+            bind_address(host, 0)
 
-    def test_loopback_is_127_slash_8(self) -> None:
-        assert [is_loopback(a) for a in ("127.0.0.1", "127.255.255.254", "126.0.0.1", "::ffff:127.0.0.1")] == [
-            True,
-            True,
-            False,
-            False,
-        ]
+    def test_an_address_of_another_machine_is_one_clear_line(self) -> None:
+        with pytest.raises(ListenError, match=r"^cannot listen on 192\.0\.2\.1:0: cannot assign requested address$"):
+            bind_address("192.0.2.1", 0)
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", ADDRESS, "::1"])
+    def test_every_address_of_this_machine_can_be_bound(self, host: str) -> None:
+        with bind_address(host, 0) as sock:
+            assert sock.getsockname()[0] == host
 
     def test_a_taken_port_is_one_clear_line(self) -> None:
-        with bind_loopback(ADDRESS, 0) as taken:
+        with bind_address(ADDRESS, 0) as taken:
             taken.listen()
             port = taken.getsockname()[1]
             with pytest.raises(ListenError, match=f"cannot listen on {ADDRESS}:{port}: address already in use"):
-                bind_loopback(ADDRESS, port)
+                bind_address(ADDRESS, port)
 
     async def test_one_block_socket_serves_its_sites_and_no_other_address(self) -> None:
         backends = {ADDRESS: HostBackend(SITE), "127.121.0.2": HostBackend(UUID(int=2))}
         sockets = bind_block(list(backends), 0)
         port = sockets[0].getsockname()[1]
         assert all(sock.getsockname()[0].startswith("127.") or is_tied_to_loopback(sock) for sock in sockets)
-        server = AgentServer(backends, max_connections=9)
+        server = AgentServer(backends, max_connections=9, tls=None)
         await server.listen(sockets)
 
         def visit() -> list[Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -12,7 +13,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
+from agent.cli import IDENTITIES
 from agent.control import request
+from agent.identity import Identity, IdentityFile
+from agent.protocol.identity import site_name
+from tests.pki import Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = UUID("5f0c8a51-0f83-4a5c-8f0e-0a3d1f4a7c11")
@@ -36,6 +41,12 @@ def site_spec(number: int, **fields: Any) -> dict[str, Any]:
 def write_fleet(path: Path, specs: list[dict[str, Any]]) -> Path:
     path.write_text(json.dumps({"sites": specs}))
     return path
+
+
+def keep(folder: Path, *identities: Identity) -> Path:
+    """A state folder in which these sites have enrolled already."""
+    IdentityFile(folder / IDENTITIES).put(*identities)
+    return folder
 
 
 def free_port() -> int:
@@ -92,16 +103,24 @@ class Answer:
 
 @dataclass
 class Client:
-    """A kept-alive connection that speaks just enough HTTP."""
+    """A kept-alive connection that speaks just enough HTTP, over TLS to `name` where a context is given."""
 
     address: str
     port: int
     timeout_s: float = 5.0
+    tls: ssl.SSLContext | None = None
+    name: str = ""
     sock: socket.socket = field(init=False)
     rest: bytes = b""
 
     def __post_init__(self) -> None:
         self.sock = socket.create_connection((self.address, self.port), timeout=self.timeout_s)
+        if self.tls is not None:
+            try:
+                self.sock = self.tls.wrap_socket(self.sock, server_hostname=self.name)
+            except BaseException:
+                self.sock.close()
+                raise
 
     def __enter__(self) -> "Client":
         return self
@@ -166,15 +185,20 @@ class Client:
 
 
 class Simulator:
-    """A real simulator process and its control socket."""
+    """A real simulator process and its control socket. Its sites have enrolled: we are their centre."""
 
     def __init__(self, folder: Path, specs: list[dict[str, Any]]) -> None:
         self.specs = specs
         self.port = free_port()
         self.control = folder / "control.sock"
+        self.fleet = Fleet()
+        self.state = folder / "state"
+        keep(self.state, *(self.fleet.site(UUID(spec["site"])) for spec in specs))
+        self._names = {spec["address"]: site_name(self.fleet.name, 1, UUID(spec["site"])) for spec in specs}
         fleet = write_fleet(folder / "fleet.json", specs)
         self.process = start_agent(
-            "simulate", "--fleet", str(fleet), "--port", str(self.port), "--control", str(self.control)
+            *("simulate", "--fleet", str(fleet), "--port", str(self.port), "--control", str(self.control)),
+            *("--state", str(self.state)),
         )
         wait_for_line(self.process, "simulated sites answer")
 
@@ -182,7 +206,9 @@ class Simulator:
         return request(self.control, {"cmd": cmd, **fields})
 
     def client(self, address: str, timeout_s: float = 5.0) -> Client:
-        return Client(address, self.port, timeout_s)
+        """The dashboard's connection to the site of an address; to one of no site it asks for the first's name."""
+        name = self._names.get(address, next(iter(self._names.values())))
+        return Client(address, self.port, timeout_s, self.fleet.dashboard, name)
 
     def close(self) -> tuple[int, str, str]:
         return stop(self.process)

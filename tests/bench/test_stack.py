@@ -35,7 +35,10 @@ def test_a_window_counts_polls_and_who_spent_what(stack: Stack) -> None:
     window = polling.watch(stack, 4)
     assert window.failures == 0
     assert window.polls > SITES
-    assert set(window.cpu_s) == {"postgres", "redis", "poller0", "tick", "worker", "slow", "beat"}
+    assert set(window.cpu_s) == {
+        *("postgres", "redis", "poller0", "tick", "worker", "slow", "beat"),
+        *("signer", "gateway"),
+    }
     assert 0 < window.ms_a_poll < 100
     assert "pollers" in window.shares
     assert 0 < polling._late_p99_ms(stack, since) < 60_000

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import connections
 from playwright.sync_api import Browser, Page
 
+from agent.identity import Keys
 from fleet.stack import processes
 from fleet.stack.demo.fleet import control_socket, fleet_file
 from fleet.stack.demo.seed import seed
@@ -19,6 +20,7 @@ from tests.browser.conftest import SignIn
 from tests.browser.stage import Stage, slow_passwords
 from tests.conftest import PASSWORD
 from tests.flows.system import query, wait_for
+from tests.sites.identities import freeze_row, keys
 
 FOLDER = ROOT / "shots"
 SITES = 60
@@ -34,6 +36,7 @@ SCREENS = {
     "site-edit": f"/sites/{SITE}/edit/",
     "site-new": "/sites/new/",
     "site-import": "/sites/import/",
+    "waiting": "/sites/waiting/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",
@@ -90,6 +93,9 @@ class Demo(Stage):
         dice = random.Random(7)
         for mode, count in (("down", 1), ("degraded", 2), ("dark", 1)):
             self.fail(mode, *dice.sample(sites, count))
+        for site in dice.sample(sites, 2):
+            keys(site, fingerprint=Keys.make().fingerprint, host=f"{site.slug}.edge.example")
+        freeze_row(dice.choice(sites), "a join string was used with other keys (from 198.51.100.7)")
         _run(_HISTORY, SITE)
         for site in [*dice.sample(sites, 24), Site.objects.using("owner").get(slug=SITE)]:
             begin, kind = dice.randrange(60, 1430), dice.choice(("down", "degraded", "degraded", "unreachable"))

@@ -16,7 +16,15 @@ pytestmark = pytest.mark.browser
 AXE = Path(ROOT, "node_modules", "axe-core", "axe.min.js")
 PATHS = (
     *("/", "/?site=north-0", "/sites/", "/sites/north-0/", "/sites/north-0/edit/", "/sites/new/", "/sites/import/"),
-    *("/providers/", "/providers/north/", "/providers/north/edit/", "/wall/", "/search/?q=oslo", "/api/docs"),
+    *(
+        "/sites/waiting/",
+        "/providers/",
+        "/providers/north/",
+        "/providers/north/edit/",
+        "/wall/",
+        "/search/?q=oslo",
+        "/api/docs",
+    ),
     *("/accounts/logout/", "/accounts/password/change/"),
 )
 FIRST_VISIT_BYTES, LATER_BYTES, OTHER_BYTES = 650_000, 40_000, 250_000

@@ -10,6 +10,7 @@ from django.test import Client
 import sites.api
 from tests.database import APP, OWNER, rows
 from tests.openapi import Operation, assert_error, operations
+from tests.sites.identities import ready_for
 
 OPERATIONS = operations()
 UNSAFE = [operation for operation in OPERATIONS if not operation.is_safe]
@@ -18,14 +19,22 @@ each_unsafe = pytest.mark.parametrize("operation", UNSAFE, ids=str)
 
 
 @pytest.fixture
-def ours(make_provider: Any, make_site: Any) -> Any:
-    """A site that the sweep may act on."""
-    return make_site("some-site", make_provider("ours"))
+def ours(make_provider: Any, make_site: Any, signer: None, request: pytest.FixtureRequest) -> Any:
+    """A site that the sweep may act on, brought to where the operation under test may be done."""
+    site = make_site("some-site", make_provider("ours"))
+    callspec = getattr(request.node, "callspec", None)
+    operation = callspec.params.get("operation") if callspec else None
+    if operation is not None:
+        ready_for(operation.name.removeprefix("identity_"), site)
+    return site
 
 
 def contents() -> list[Any]:
     """All that a call could change."""
-    tables = ("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry")
+    tables = (
+        *("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry"),
+        *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
+    )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
 
@@ -40,14 +49,22 @@ def browser(person: Any) -> tuple[Client, str]:
 # Who gets in ------------------------------------------------------------------------------------------------
 def test_the_operations_are_those():
     assert sorted(str(operation) for operation in OPERATIONS) == [
+        "GET /api/v1/identities/waiting",
         "GET /api/v1/providers",
         "GET /api/v1/sites",
         "GET /api/v1/sites/{slug}",
+        "GET /api/v1/sites/{slug}/identity",
         "GET /api/v1/sites/{slug}/intervals",
         "GET /api/v1/sites/{slug}/samples",
         "GET /api/v1/summary",
         "PATCH /api/v1/sites/{slug}",
         "POST /api/v1/sites",
+        "POST /api/v1/sites/{slug}/identity/accept",
+        "POST /api/v1/sites/{slug}/identity/freeze",
+        "POST /api/v1/sites/{slug}/identity/join",
+        "POST /api/v1/sites/{slug}/identity/reject",
+        "POST /api/v1/sites/{slug}/identity/revoke",
+        "POST /api/v1/sites/{slug}/identity/thaw",
         "POST /api/v1/sites/{slug}/poll",
         "POST /api/v1/sites/{slug}/retire",
     ]

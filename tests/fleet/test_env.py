@@ -140,3 +140,22 @@ def test_a_process_without_its_settings_says_which_and_stops():
     )
     assert done.returncode != 0
     assert "SECRET_KEY is not set" in done.stderr
+
+
+def test_numbers_choices_and_names_of_fleets(monkeypatch):
+    assert (env.numbers("PROBE"), env.choice("PROBE", ("a", "b")), env.dns_name("PROBE", "x.y")) == ([], "a", "x.y")
+    monkeypatch.setenv("PROBE", "0, 33,1000")
+    assert env.numbers("PROBE") == [0, 33, 1000]
+    for raw in ("-1", "x", "1;2", "1.5", "²"):
+        monkeypatch.setenv("PROBE", raw)
+        with pytest.raises(EnvironmentError_, match="PROBE must be whole numbers"):
+            env.numbers("PROBE")
+    monkeypatch.setenv("PROBE", "b")
+    assert env.choice("PROBE", ("a", "b")) == "b"
+    monkeypatch.setenv("PROBE", "c")
+    with pytest.raises(EnvironmentError_, match="PROBE must be a or b, not 'c'"):
+        env.choice("PROBE", ("a", "b"))
+    for raw in ("", "Demo", "a..b", "-a", "a" * 121):
+        monkeypatch.setenv("PROBE", raw)
+        with pytest.raises(EnvironmentError_, match=r"PROBE: .* is not a DNS name"):
+            env.dns_name("PROBE", "x")

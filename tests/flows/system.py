@@ -14,14 +14,19 @@ from urllib.parse import urlsplit
 
 import psutil
 import psycopg
+from django.conf import settings
 from django.db import connections
+from django.utils import timezone
 
 from agent.control import request
+from fleet.kit import signing
+from fleet.kit.tenancy import scope
 from fleet.stack import processes, redis
 from fleet.stack.process import Program, spawn, stop
 from fleet.stack.state import open_state
 from sites.models import Site
 from sites.services.claims import map_pollers
+from sites.services.joining import join_string, make_tokens
 from sites.services.sites import create_sites
 from tests.conftest import TEST, everything
 
@@ -55,12 +60,18 @@ class System:
         self.pollers = pollers
         self._children: dict[str, tuple[Program, subprocess.Popen[bytes]]] = {}
         # Sockets want short paths, shorter than a test's temporary folder may be.
-        self.broker = redis.Broker(open_state(f"flow-{os.getpid()}"))
+        self.state = open_state(f"flow-{os.getpid()}")
+        self.broker = redis.Broker(self.state)
+        settings.SIGNER_SOCKET = self.state.runtime / "signer.sock"
+        settings.GATEWAY_ADDRESS = f"127.0.0.1:{free_port()}"
         self.environ = dict(os.environ) | {
             "DATABASE_URL": self._database_url("DATABASE_URL"),
             "DATABASE_OWNER_URL": self._database_url("DATABASE_OWNER_URL"),
             "REDIS_URL": self.broker.url,
             "LOG_LEVEL": "INFO",
+            "ARCHIPELAGO_SIGNER_SOCKET": str(self.state.runtime / "signer.sock"),
+            "ARCHIPELAGO_SIGNER_KEYS": str(folder / "keys"),
+            "ARCHIPELAGO_GATEWAY_ADDRESS": settings.GATEWAY_ADDRESS,
         }
 
     @staticmethod
@@ -88,9 +99,16 @@ class System:
         child = self.run(self.broker.prepare())
         self.broker.wait_ready(child, self.log("redis").read_text)
 
+    def start_identity(self) -> None:
+        """Start signer and gateway."""
+        self.run(processes.signer(self.environ))
+        self.run(processes.gateway(self.environ))
+        wait_for(settings.SIGNER_SOCKET.exists, what="the signer")
+
     def start(self) -> None:
-        """Start Redis, beat, tick and the pollers."""
+        """Start Redis, signer, gateway, beat, tick and the pollers."""
         self.start_broker()
+        self.start_identity()
         map_pollers(self.pollers)
         self._stack.callback(map_pollers, 1)
         for name in ("beat", "tick", *(f"poller{number}" for number in range(self.pollers))):
@@ -140,10 +158,14 @@ class System:
         return sites
 
     def simulate(self, sites: Sequence[Site]) -> None:
-        """Start the simulator that plays these sites."""
+        """Start the simulator that plays these sites, which join by themselves."""
+        root_sha256 = bytes.fromhex(signing.roots().root_sha256)
+        with scope(TEST):
+            secrets = make_tokens(sites, made_by="test", now=timezone.now())
         fleet = [
             {
                 "site": str(site.uuid),
+                "join": join_string(site, secrets[site.pk], root_sha256=root_sha256),
                 "address": site.address.partition(":")[0],
                 "seed": site.pk,
                 "name": site.name,
@@ -156,7 +178,14 @@ class System:
         fleet_file = self.folder / "fleet.json"
         fleet_file.write_text(json.dumps({"sites": fleet}))
         self.run(
-            processes.simulator(self.environ, number=0, fleet_file=fleet_file, port=self.port, control=self.control)
+            processes.simulator(
+                self.environ,
+                number=0,
+                fleet_file=fleet_file,
+                folder=self.folder / "sites",
+                port=self.port,
+                control=self.control,
+            )
         )
         wait_for(self.control.exists, what="the simulator")
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
+from fleet.kit import signing
 from sites.models import PollSchedule, Provider
 from sites.poller import Poller
 from sites.selectors.polling import poll_targets
 from sites.services.claims import claim
 from sites.services.reports import record_reports
-from tests.flows.system import System, query, shown
+from tests.flows.system import System, query, shown, wait_for
 
 Make = Callable[..., Provider]
 
@@ -23,13 +24,17 @@ Make = Callable[..., Provider]
 def simulator(database: None, tmp_path: Path) -> Iterator[System]:
     """Simulated sites without Celery: the test plays the workers."""
     with ExitStack() as stack:
-        yield System(stack, tmp_path)
+        system = System(stack, tmp_path)
+        system.start_broker()
+        system.start_identity()
+        yield system
 
 
 @pytest.fixture
-def pollers(database: None) -> Iterator[list[Poller]]:
+def pollers(simulator: System) -> Iterator[list[Poller]]:
     """Two pollers that take messages of one queue."""
-    both = [Poller(lambda results: record_reports(results, poller="test"), workers=50) for _ in range(2)]
+    tls = signing.service_context("dashboard").context
+    both = [Poller(lambda results: record_reports(results, poller="test"), tls=tls, workers=50) for _ in range(2)]
     for poller in both:
         poller.start()
     yield both
@@ -65,6 +70,7 @@ def test_tasks_twice_shuffled_and_lost_give_the_same_state(
 ) -> None:
     dice = random.Random(7)
     sites = simulator.start_sites(40, provider_id=make_provider().pk, interval_s=30)
+    wait_for(lambda: not query("SELECT 1 FROM edge_sites_site WHERE tls_pin = ''"), what="the sites to have joined")
     for _ in range(6):
         run_round(pollers, dice)
     assert set(shown(sites)) == {"up"}

@@ -44,12 +44,18 @@ PAGES = (
     Route("sites/import/", PLAIN, GET_POST),
     Route("sites/new/", PLAIN, GET_POST),
     Route("sites/places/", PLAIN),
+    Route("sites/waiting/", PLAIN),
     Route("sites/<slug:slug>/", SITE),
     Route("sites/<slug:slug>/edit/", SITE, GET_POST),
     Route("sites/<slug:slug>/life/", SITE, POST),
     Route("sites/<slug:slug>/poll-now/", SITE, POST),
     Route("sites/<slug:slug>/acknowledge/", SITE, POST),
     Route("sites/<slug:slug>/samples.json", SITE),
+    Route("sites/<slug:slug>/identity/", SITE),
+    *(
+        Route(f"sites/<slug:slug>/identity/{step}/", SITE, POST)
+        for step in ("join", "accept", "reject", "revoke", "freeze", "thaw")
+    ),
     Route("providers/", PLAIN),
     Route("providers/new/", PLAIN, GET_POST),
     Route("providers/<slug:slug>/", PROVIDER),

@@ -72,7 +72,7 @@ def test_the_kit_is_a_closed_list():
             "htmx.py",
             "http.py",
         ),
-        *("live.py", "logs.py", "models.py", "rls.py", "static.py", "tenancy.py"),
+        *("live.py", "logs.py", "models.py", "rls.py", "signing.py", "static.py", "tenancy.py"),
         *("templatetags/__init__.py", "templatetags/ui.py"),
     }
 
@@ -151,6 +151,7 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 # Functions that read a variable, and the place of its name among their arguments.
 READERS = {
     **dict.fromkeys(("env.text", "env.flag", "env.integer", "env.words", "env.database", "text"), 0),
+    **dict.fromkeys(("env.choice", "env.dns_name", "env.numbers"), 0),
     **dict.fromkeys(("environ.get", "os.environ.get"), 0),
     **dict.fromkeys(("_integer", "_secret", "_file"), 1),
 }

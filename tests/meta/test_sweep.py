@@ -13,6 +13,9 @@ from tests.database import OWNER, rows
 from tests.meta.routes import ACCOUNTS, API_ROOT, MACHINES, PAGES, PLAIN, PROVIDER, SITE, Route, known_patterns
 from tests.openapi import operations
 from tests.sites.builders import polled
+from tests.sites.identities import FINGERPRINT, certificate, enrolled, freeze_row, keys, ready_for
+
+pytestmark = pytest.mark.usefixtures("plain_static")
 
 FOREIGN_WORDS = (b"quagga", b"Quagga", b"Qville", b"Islands-Q", b"9.9.9-q", b"203.0.113.77", b"owner-q", b"ring-q")
 
@@ -54,6 +57,11 @@ def fleet(make_provider: Any, make_site: Any) -> Provider:
         address="203.0.113.77:9100",
         notes="Quagga note",
     )
+    keys(theirs, host="quagga.example", agent="9.9.9-q", remote="203.0.113.77", fingerprint="ring-q")
+    certificate(keys(theirs, "accepted", decided_by="Quagga Ltd"), serial="quagga-serial")
+    freeze_row(theirs, "owner-q lost it")
+    enrolled(ours)
+    keys(ours)
     for _ in range(3):
         record_reports([polled(ours, "down")], poller="test")
         record_reports([polled(theirs, "down", components=(Component("kernel", "linux", "9.9.9-q"),))], poller="test")
@@ -78,6 +86,7 @@ def contents() -> list[Any]:
     tables = (
         *("edge_sites_site", "edge_sites_provider", "edge_sites_sitetenure", "edge_sites_acknowledgement"),
         *("edge_sites_pollschedule", "edge_sites_stateinterval", "kit_auditentry"),
+        *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -104,6 +113,12 @@ def body_for(route: Route, provider: Provider) -> dict[str, Any]:
         "sites/new/": lambda: site_values(provider, slug="brand-new"),
         "providers/new/": lambda: {"name": "Brand new", "slug": "brand-new"},
         "views/keep/": lambda: {"name": "a", "query": "state=down"},
+        "sites/<slug:slug>/identity/accept/": lambda: {"fingerprint": FINGERPRINT, "compared": "on"},
+        "sites/<slug:slug>/identity/revoke/": lambda: {"reason": "because", "confirm": "own-site"},
+        **{
+            f"sites/<slug:slug>/identity/{step}/": lambda: {"reason": "because"}
+            for step in ("reject", "freeze", "thaw")
+        },
     }
     return bodies.get(route.path, dict)()
 
@@ -156,13 +171,13 @@ def is_allowed(member: str, route: Route, method: str) -> bool:
     if route.about == PROVIDER:
         return not route.path.endswith("/edit/")  # that takes an administrator of the whole fleet
     may_change = "operator" in member or "admin" in member
-    if route.path.endswith(("/edit/", "/life/")):
+    if route.path.endswith(("/edit/", "/life/")) or ("/identity/" in route.path and method == "POST"):
         return may_change and not member.startswith("provider_")
     return may_change or method == "GET" or (route.path.endswith("/acknowledge/") and "manager" in member)
 
 
 @pytest.mark.parametrize(("route", "method"), calls(SITE, PROVIDER))
-def test_what_is_own_answers(client_of, fleet, route, method):
+def test_what_is_own_answers(client_of, fleet, signer, route, method):
     for member in MEMBERSHIPS:
         site = Site.objects.using(OWNER).get(name__in=["Own Site", "Renamed"])
         Site.objects.using(OWNER).filter(pk=site.pk).update(slug="own-site", name="Own Site", life="active")
@@ -172,9 +187,11 @@ def test_what_is_own_answers(client_of, fleet, route, method):
             [site.pk, fleet.pk],
             using=OWNER,
         )
+        if "/identity/" in route.path and method == "POST":
+            ready_for(route.path.split("/")[-2], site)
         body = body_for(route, fleet) if method == "POST" else {}
         response = call(client_of(member), route, method, "own-site" if route.about == SITE else "own", body)
-        done = 302 if method == "POST" else 200
+        done = 302 if method == "POST" and not route.path.endswith("/join/") else 200
         assert response.status_code == (done if is_allowed(member, route, method) else 403), member
         assert_nothing_foreign(response)
 
@@ -189,6 +206,8 @@ QUERIES: list[dict[str, str]] = [
     {"life": "all", "per_page": "200", "cols": "name,place,country,provider,region,ring,address"},
     {"sort": "-name", "page": "1"},
     {"range": "30d"},
+    {"identity": "frozen"},
+    {"identity": "waiting", "life": "all"},
 ]
 
 

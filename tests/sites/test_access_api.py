@@ -8,6 +8,7 @@ from sites.services.reports import record_reports
 from tests.database import OWNER, rows
 from tests.openapi import Operation, assert_error, operations
 from tests.sites.builders import polled
+from tests.sites.identities import keys
 
 FOREIGN_WORDS = (b"foreign", b"Foreign", b"Zanzibar", b"9.9.9")
 OF_A_SITE = [operation for operation in operations() if "{slug}" in operation.path]
@@ -41,6 +42,8 @@ def fleet(make_provider: Any, make_site: Any) -> Any:
         ring="foreign-ring",
         labels={"owner": "foreign"},
     )
+    keys(ours)
+    keys(theirs, host="foreign.example", agent="9.9.9", remote="Zanzibar", fingerprint="Foreign")
     record_reports([polled(ours)], poller="test")
     record_reports([polled(theirs, "down", components=(Component("kernel", "linux", "9.9.9"),))], poller="test")
     return own
@@ -60,7 +63,10 @@ def client_of(fleet: Any, api_client: Any) -> Any:
 
 
 def contents() -> list[Any]:
-    tables = ("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry")
+    tables = (
+        *("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry"),
+        *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
+    )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from fleet.api import api
 from tests.openapi import Operation, operations
+from tests.sites.identities import keys
 
 OPERATIONS = operations()
-FIELDS = sorted(api.get_openapi_schema()["components"]["schemas"]["SiteIn"]["properties"])
+SCHEMAS = api.get_openapi_schema()["components"]["schemas"]
+FIELDS = sorted({*SCHEMAS["SiteIn"]["properties"], "fingerprint", "reason", "pre_authorised"})
 QUERY = sorted(
     {
         row["name"]
@@ -42,7 +44,7 @@ def never_a_fault(client: Any, operation: Operation, slug: str, query: dict[str,
 
 def fuzz(role: str, make_provider: Any, make_site: Any, api_client: Any, examples: int) -> None:
     provider = make_provider("ours")
-    make_site("some-site", provider)
+    keys(make_site("some-site", provider))
     client = api_client(role, provider=provider if role.startswith("provider") else None)
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -60,11 +62,11 @@ def fuzz(role: str, make_provider: Any, make_site: Any, api_client: Any, example
 
 
 @pytest.mark.parametrize("role", ["admin", "provider_operator"])
-def test_nothing_that_is_sent_is_a_fault_of_ours(make_provider, make_site, api_client, role):
+def test_nothing_that_is_sent_is_a_fault_of_ours(make_provider, make_site, api_client, signer, role):
     fuzz(role, make_provider, make_site, api_client, 150)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("role", ["viewer", "operator", "manager", "admin", "provider_viewer", "provider_operator"])
-def test_nothing_that_is_sent_is_a_fault_of_ours_at_length(make_provider, make_site, api_client, role):
+def test_nothing_that_is_sent_is_a_fault_of_ours_at_length(make_provider, make_site, api_client, signer, role):
     fuzz(role, make_provider, make_site, api_client, 5000)

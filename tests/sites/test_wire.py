@@ -15,7 +15,7 @@ from sites.addresses import Vetting, networks
 from sites.agent_client import PollResult, PollTarget, poll
 from sites.health import first
 from sites.states import Failure
-from sites.wire import Wire
+from sites.wire import Peer, Wire
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HOST = "127.64.9.9"
@@ -24,7 +24,8 @@ NOW = datetime.now(UTC)
 
 
 def target(port: int, number: int = 1) -> PollTarget:
-    return PollTarget(number, uuid.UUID(int=number), 1, f"{HOST}:{port}", (), NOW, 0, first(NOW))
+    peer = Peer(f"{HOST}:{port}", f"s-{number}.test.example", "")
+    return PollTarget(number, uuid.UUID(int=number), 1, peer, (), NOW, 0, first(NOW))
 
 
 def run(handler: Handler, polls: int = 1, *, limit: int = 100, sites: int = 1) -> tuple[list[PollResult], Wire, int]:
@@ -45,7 +46,7 @@ def run(handler: Handler, polls: int = 1, *, limit: int = 100, sites: int = 1) -
 
         server = await asyncio.start_server(serve, HOST, 0)
         port = server.sockets[0].getsockname()[1]
-        wire = Wire(asyncio.get_running_loop(), limit=limit)
+        wire = Wire(asyncio.get_running_loop(), tls=None, limit=limit)
         results = []
         for _ in range(polls):
             for number in range(1, sites + 1):
@@ -205,7 +206,7 @@ def test_refused_connection_is_unreachable() -> None:
         port = server.sockets[0].getsockname()[1]
         server.close()
         await server.wait_closed()
-        wire = Wire(asyncio.get_running_loop())
+        wire = Wire(asyncio.get_running_loop(), tls=None)
         result = await poll(wire, target(port), DEMO)
         wire.close()
         return result

@@ -3,19 +3,22 @@
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import UUID
 
 from fleet.stack.demo.sites import SITES_A_PROCESS, DemoSite, host_of
 from fleet.stack.errors import StackError
 from fleet.stack.options import listen
-from fleet.stack.processes import HOST_AGENT
+from fleet.stack.processes import HOST_AGENT, JOIN_FILE
 from fleet.stack.state import State, write_private
 
 FIRST_PORT, PORT_STEP, PORT_TRIES = 9100, 100, 20
+# The gateway listens in the same block, behind any number of simulators.
+GATEWAY_OFFSET = 90
 CONTROL_S = 5.0
 CHURN_SHARE_A_MINUTE = 0.03
 DARK_EVERY_S = (60.0, 180.0)
@@ -37,10 +40,31 @@ def control_socket(state: State, process: int) -> Path:
     return state.runtime / f"demo-{process}.sock"
 
 
-def write_fleet_files(state: State, sites: Sequence[DemoSite]) -> None:
-    """Write the fleet files of the simulated sites."""
+def agent_folder(state: State, process: int | None) -> Path:
+    """Where a simulator process, or the host agent (None), keeps keys and certificates."""
+    return state.base / "demo" / ("agent" if process is None else f"sites-{process}")
+
+
+def has_identities(state: State, process: int | None) -> bool:
+    """Whether that agent has kept keys at all: without them its sites must join again."""
+    return (agent_folder(state, process) / "identities.sqlite").exists()
+
+
+def write_join(state: State, join: str) -> None:
+    """Hand the host agent its join string."""
+    folder = agent_folder(state, None)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(folder / JOIN_FILE, join)
+
+
+def write_fleet_files(state: State, sites: Sequence[DemoSite], joins: Mapping[UUID, str]) -> None:
+    """Write the fleet files of the simulated sites, with the join strings of those that are to join."""
     for process in range(process_count(len(sites))):
-        entries = [site.fleet_entry() for site in sites if site.process == process]
+        entries = [
+            site.fleet_entry() | ({"join": joins[site.uuid]} if site.uuid in joins else {})
+            for site in sites
+            if site.process == process
+        ]
         write_private(fleet_file(state, process), json.dumps({"sites": entries}))
 
 
@@ -53,6 +77,7 @@ def free_port(sites: int) -> int:
         with suppress(OSError):
             for number in range(1 + process_count(sites)):
                 listen(HOST_AGENT, port + number)
+            listen("127.0.0.1", port + GATEWAY_OFFSET)
             return port
     raise StackError(f"No block of ports for the demo's agents is free from {FIRST_PORT} on.")
 

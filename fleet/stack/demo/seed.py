@@ -1,6 +1,7 @@
 """Puts the demo company into the database: the same rows every time, nothing twice, no change by people undone."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -10,22 +11,24 @@ from uuid import UUID, uuid5
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from fleet.kit import audit
+from fleet.kit import audit, signing
 from fleet.kit.tenancy import job, scope
 from fleet.people.models import User
 from fleet.people.services import make_user
 from fleet.stack.demo.company import COMPANY, HOST_SITE_UUID, MAIL_DOMAIN, PROVIDERS, USERS
-from fleet.stack.demo.fleet import write_fleet_files
+from fleet.stack.demo.fleet import has_identities, write_fleet_files, write_join
 from fleet.stack.demo.sites import NAMESPACE, SMALL_FLEET, DemoSite, demo_sites
 from fleet.stack.processes import HOST_AGENT
 from fleet.stack.state import State, write_private
-from sites.models import PollSchedule, Provider, Site
+from sites.models import PollSchedule, Provider, Site, SiteIdentity
 from sites.services.bulk import begin_many, make_many, retire_many
+from sites.services.joining import join_string, make_tokens
 from sites.services.storage import keep_partitions
-from sites.states import Life
+from sites.states import IdentityState, Life
 
 ACTOR = job("demo")
 BATCH = 2_000
+SIGNER_S = 30.0
 
 
 def seed(state: State, *, number: int, port: int, password: str) -> dict[str, int]:
@@ -37,7 +40,7 @@ def seed(state: State, *, number: int, port: int, password: str) -> dict[str, in
     now = timezone.now()
     keep_partitions(now)  # those made ahead do not reach far enough when the system was off for long
     simulated = demo_sites(number)
-    write_fleet_files(state, simulated)
+    trusted = _roots()
     with scope(ACTOR):
         providers = _providers()
         counts = _sites(_Notes(state), simulated, providers, port, now)
@@ -50,8 +53,24 @@ def seed(state: State, *, number: int, port: int, password: str) -> dict[str, in
             provider_id=None,
             after=counts,
         )
+        joins = _joins(state, simulated, bytes.fromhex(trusted.root_sha256), now)
+    write_fleet_files(state, simulated, joins)
+    if UUID(HOST_SITE_UUID) in joins:
+        write_join(state, joins[UUID(HOST_SITE_UUID)])
     _people(_Notes(state), providers, password)
     return counts
+
+
+def _roots() -> signing.Roots:
+    """The fleet's roots from the signer, which may have been started just now."""
+    deadline = time.monotonic() + SIGNER_S
+    while True:
+        try:
+            return signing.roots()
+        except signing.SignerAway:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 class _Notes:
@@ -102,6 +121,21 @@ def _sites(
     retire_many(surplus, now=now, evidence={"demo": len(simulated)})
     notes.put("sites", len(simulated))
     return {"made": len(new), "moved": moved, "retired": len(surplus), "begun_again": len(again)}
+
+
+def _joins(state: State, simulated: Sequence[DemoSite], root_sha256: bytes, now: datetime) -> dict[UUID, str]:
+    """Join strings of the sites that never joined, or whose agent lost its keys; none for whom people said no."""
+    kept = {process: has_identities(state, process) for process in {None, *(site.process for site in simulated)}}
+    process_of: dict[UUID, int | None] = {UUID(HOST_SITE_UUID): None} | {site.uuid: site.process for site in simulated}
+    refused = SiteIdentity.objects.filter(state__in=[IdentityState.REJECTED, IdentityState.REVOKED])
+    sites = Site.objects.filter(uuid__in=process_of, life=Life.ACTIVE, identity_frozen_at=None)
+    fresh = [
+        site
+        for site in sites.exclude(pk__in=refused.values("site_id"))
+        if not (site.tls_pin and kept[process_of[site.uuid]])
+    ]
+    secrets = make_tokens(fresh, made_by=ACTOR.name, now=now)
+    return {site.uuid: join_string(site, secrets[site.pk], root_sha256=root_sha256) for site in fresh}
 
 
 def _move(pairs: Sequence[tuple[Site, Site]], now: datetime) -> int:

@@ -16,9 +16,9 @@ from tests.database import OWNER
 SEE = {"site.view", "provider.view"}
 MAY = {
     "viewer": SEE,
-    "operator": SEE | {"site.poll", "site.acknowledge", "site.change"},
+    "operator": SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol"},
     "manager": SEE | {"site.acknowledge"},
-    "admin": SEE | {"site.poll", "site.acknowledge", "site.change", "provider.change", "people.change"},
+    "admin": SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "provider.change", "people.change"},
     "provider_viewer": SEE,
     "provider_operator": SEE | {"site.poll", "site.acknowledge"},
 }
@@ -45,7 +45,7 @@ def test_a_role_limited_to_a_provider_sees_that_provider_only(make_person, make_
     who, rights = access_of(person)
     limit = Limit(provider_id=provider.pk)
     assert who == Scope(name=person.username, providers=frozenset({provider.pk}), limits=(limit,), user_id=person.pk)
-    # What is about no site is for those without limits alone.
+    # What is about no site is for those without limits alone; who sites are is written by nobody held to a provider.
     assert rights == Rights(dict.fromkeys(MAY[role] - {"provider.change", "people.change"}, (limit,)))
     assert who.groups == (f"provider.{provider.pk}",)
 
@@ -54,7 +54,7 @@ def test_a_role_limited_by_region_and_labels_keeps_its_limits(make_person):
     who, rights = access_of(make_person("admin", regions=["DACH", "Nordics"], labels={"tier": "1", "kind": "shop"}))
     limit = Limit(regions=frozenset({"DACH", "Nordics"}), labels=(("kind", "shop"), ("tier", "1")))
     assert (who.wide, who.limits, who.limited, who.narrowed) == (True, (limit,), True, True)
-    assert rights.by_action["site.change"] == (limit,)
+    assert rights.by_action["site.change"] == rights.by_action["site.enrol"] == (limit,)
     assert not rights.may("provider.change")
     assert not rights.may("people.change")
 

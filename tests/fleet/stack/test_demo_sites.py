@@ -51,8 +51,9 @@ def test_a_process_plays_10000_sites_at_a_port_of_its_own() -> None:
 
 def test_the_simulator_takes_the_fleet_files(state: State) -> None:
     sites = demo_sites(60)
-    fleet.write_fleet_files(state, sites)
+    fleet.write_fleet_files(state, sites, {sites[1].uuid: "archipelago1.x"})
     specs = read_fleet(fleet.fleet_file(state, 0))
+    assert [spec.join for spec in specs] == ["", "archipelago1.x", *[""] * 58]
     assert [(spec.site, spec.address, spec.profile) for spec in specs] == [
         (site.uuid, site.host, site.profile) for site in sites
     ]
@@ -72,7 +73,7 @@ def test_users_have_a_provider_only_if_they_are_a_providers() -> None:
 
 
 def test_fleet_files_are_private(state: State) -> None:
-    fleet.write_fleet_files(state, demo_sites(3))
+    fleet.write_fleet_files(state, demo_sites(3), {})
     path: Path = fleet.fleet_file(state, 0)
     assert path.stat().st_mode & 0o077 == 0
     assert len(json.loads(path.read_text())["sites"]) == 3

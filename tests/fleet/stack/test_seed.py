@@ -1,15 +1,29 @@
 """The demo in the database: once, twice, larger, smaller, and with what people changed left alone."""
 
+import json
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from agent.protocol.identity import Join, read_join
+from fleet.kit import signing
 from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import job, scope
 from fleet.people.models import Membership, User
+from fleet.signer.keys import KeyStore
+from fleet.signer.operations import Limits, Signer, TokenBucket
+from fleet.signer.server import SignerServer
+from fleet.stack.demo.fleet import agent_folder, fleet_file
 from fleet.stack.demo.seed import seed
+from fleet.stack.processes import JOIN_FILE
 from fleet.stack.state import State
-from sites.models import PollSchedule, Provider, Site, SiteState, SiteTenure, StateInterval
+from sites.models import JoinToken, PollSchedule, Provider, Site, SiteState, SiteTenure, StateInterval
+from sites.selectors.identity import signable
+from sites.services.joining import token_mac
 
 TEST = job("test")
 
@@ -23,8 +37,41 @@ class Demo:
 
 
 @pytest.fixture
-def demo(database: None, state: State) -> Demo:
-    return Demo(state)
+def demo(database: None, state: State, settings: Any) -> Iterator[Demo]:
+    """The demo, with a signer that tells its roots; it certifies nothing, since no site calls in here."""
+    settings.SIGNER_SOCKET = state.runtime / "signer.sock"
+    store = KeyStore(state.base / "keys", settings.FLEET_NAME, lambda: datetime.now(UTC))
+    limits = Limits(TokenBucket(1, 1), TokenBucket(1, 1))
+    server = SignerServer(settings.SIGNER_SOCKET, Signer(store, settings.FLEET_NAME, signable, limits))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield Demo(state)
+    server.shutdown()
+    server.close()
+    thread.join()
+    store.close()
+
+
+def joins(demo: Demo) -> dict[str, Join]:
+    """By site, the join strings that the simulators are handed."""
+    entries = json.loads(fleet_file(demo.state, 0).read_text())["sites"]
+    return {entry["site"]: read_join(entry["join"]) for entry in entries if "join" in entry}
+
+
+def test_sites_are_handed_join_strings_until_their_agents_have_kept_keys(demo: Demo) -> None:
+    demo.seed(6)
+    first = joins(demo)
+    assert {site: str(join.site) for site, join in first.items()} == {site: site for site in first}
+    assert len(first) == 6
+    assert {join.root_sha256.hex() for join in first.values()} == {signing.roots().root_sha256}
+    with scope(TEST):
+        assert JoinToken.objects.filter(withdrawn_at=None, pre_authorised=True).count() == 7
+    host = agent_folder(demo.state, None) / JOIN_FILE
+    assert str(read_join(host.read_text()).site) not in first
+    assert host.stat().st_mode & 0o077 == 0
+    for secret in (join.secret for join in first.values()):
+        with scope(TEST):
+            assert JoinToken.objects.filter(mac=token_mac(secret), withdrawn_at=None).exists()
 
 
 def test_it_makes_everything_a_site_needs(demo: Demo) -> None:

@@ -1,0 +1,1 @@
+"""The door for sites that call in: enrolment, renewal, and later dial-out."""

@@ -1,0 +1,83 @@
+"""`manage.py gateway`: serve the sites that call in."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from datetime import UTC, datetime
+from typing import Any
+
+import uvloop
+from aiohttp import web
+from django.core.management.base import BaseCommand, CommandParser
+
+from fleet.gateway.app import Gateway, quiet
+from fleet.kit import signing
+
+logger = logging.getLogger(__name__)
+SIGNER_WAIT_S = 1.0
+RENEW_RETRY_S = 30.0
+
+
+class Command(BaseCommand):
+    """Runs until SIGTERM or SIGINT."""
+
+    help = "Serve enrolment and renewal of sites over TLS."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Where to listen."""
+        parser.add_argument("--bind", default="127.0.0.1")
+        parser.add_argument("--port", type=int, required=True)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """See BaseCommand."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(options["bind"], options["port"]))
+
+
+async def _serve(bind: str, port: int) -> None:
+    logging.getLogger("aiohttp.server").addFilter(quiet)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    identity = await _certified(ended)
+    if identity is None:
+        return
+    renewal = asyncio.create_task(_renew(identity))
+    runner = web.AppRunner(Gateway().application(), access_log=None, keepalive_timeout=75)
+    await runner.setup()
+    await web.TCPSite(runner, bind, port, ssl_context=identity.context, backlog=4096).start()
+    logger.info("gateway: sites may call in", extra={"bind": bind, "port": port})
+    await ended.wait()
+    renewal.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await renewal
+    await runner.cleanup()
+
+
+async def _certified(ended: asyncio.Event) -> signing.ServiceIdentity | None:
+    """Our own certificate, as soon as there is a signer; None when we are to end before."""
+    said = False
+    while not ended.is_set():
+        try:
+            return await asyncio.to_thread(signing.service_context, "gateway")
+        except (signing.SignerAway, signing.SignerRefused) as error:
+            if not said:
+                logger.warning("waiting for the signer: %s", error)
+            said = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), SIGNER_WAIT_S)
+    return None
+
+
+async def _renew(identity: signing.ServiceIdentity) -> None:
+    """Take another certificate at each half-life, into the same context."""
+    issued = identity.issued
+    while True:
+        await asyncio.sleep(max(RENEW_RETRY_S, (issued.half_life - datetime.now(UTC)).total_seconds()))
+        try:
+            again = await asyncio.to_thread(signing.service_context, "gateway", identity.context)
+            issued = again.issued
+        except (signing.SignerAway, signing.SignerRefused) as error:
+            logger.warning("the gateway's certificate is not renewed: %s", error)

@@ -1,0 +1,45 @@
+"""Tables of sites. Samples and their rollups are partitioned and have no model: see migration 0003."""
+
+from sites.models.facts import (
+    ComponentSet,
+    ComponentSpan,
+    Fact,
+    Outage,
+    PollerBeat,
+    SiteState,
+    StateInterval,
+)
+from sites.models.identity import JoinToken, SiteCertificate, SiteIdentity
+from sites.models.sites import (
+    SHARDS,
+    SLUG,
+    TEXT,
+    Acknowledgement,
+    PollerShard,
+    PollSchedule,
+    Provider,
+    Site,
+    SiteTenure,
+)
+
+__all__ = [
+    "SHARDS",
+    "SLUG",
+    "TEXT",
+    "Acknowledgement",
+    "ComponentSet",
+    "ComponentSpan",
+    "Fact",
+    "JoinToken",
+    "Outage",
+    "PollSchedule",
+    "PollerBeat",
+    "PollerShard",
+    "Provider",
+    "Site",
+    "SiteCertificate",
+    "SiteIdentity",
+    "SiteState",
+    "SiteTenure",
+    "StateInterval",
+]
