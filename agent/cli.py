@@ -22,9 +22,12 @@ from agent.churn import MAX_PER_MINUTE
 from agent.control import ControlError, ControlServer, request
 from agent.fleet_file import MAX_SITES, FleetFileError, read_fleet
 from agent.identity import Identity, IdentityError, IdentityFile, SiteTls
+from agent.journal_file import InUseError
 from agent.keeping import Keeper, open_identities
+from agent.link import Links
+from agent.memory import Memory
 from agent.process import die_with_parent, log_to_stdout, raise_file_limit, signal_to_end
-from agent.protocol import KINDS, ProtocolError
+from agent.protocol import KINDS, STATES, ProtocolError
 from agent.protocol.identity import Join, read_join
 from agent.server import ROUTE, AgentServer, AtAnyAddress, ListenError, bind_address, bind_block
 from agent.simulator import SimulatedFleet
@@ -32,6 +35,7 @@ from agent.virtual_site import MODES
 
 HOST_CONNECTIONS: Final = 64
 IDENTITIES: Final = "identities.sqlite"
+JOURNAL: Final = "journal.sqlite"
 _SPARE_FILES: Final = 64
 _DIE_VARIABLE: Final = "ARCHIPELAGO_DIE_WITH_PARENT"
 
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (ControlError, FleetFileError, IdentityError, ListenError) as error:
+    except (ControlError, FleetFileError, IdentityError, InUseError, ListenError) as error:
         print(f"archipelago-agent: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -51,26 +55,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return _serve(options, _run_host(options.site, options.state, options.join_file, options.listen))
+    return _serve(options, _run_host(options.site, options.state, options.join_file, options.listen, options.dial_out))
 
 
-async def _run_host(site: UUID, state: Path, join_file: Path | None, listen: tuple[str, int]) -> None:
+async def _run_host(site: UUID, state: Path, join_file: Path | None, listen: tuple[str, int], dial_out: bool) -> None:
     end = signal_to_end()
     joins = _read_joins({site: join_file.read_text()} if join_file is not None and join_file.exists() else {})
     door: AtAnyAddress[SiteTls] = AtAnyAddress()
 
     def certified(identity: Identity) -> None:
+        linked.certify(identity)
         if door.thing is None:
             door.thing = SiteTls(identity)
         else:
             door.thing.update(identity)
 
-    server = AgentServer(AtAnyAddress(HostBackend(site)), max_connections=HOST_CONNECTIONS, tls=door)
-    with _kept(state / IDENTITIES, [site], joins, certified):
-        await server.listen([bind_address(*listen)])
+    backend = HostBackend(site)
+    linked = Links()
+    with _kept(state / IDENTITIES, [site], joins, certified) as identities:
+        memory = Memory(state / JOURNAL, [backend])
+        memory.sign_as(*identities)
+        server = AgentServer(AtAnyAddress(backend), max_connections=HOST_CONNECTIONS, tls=door, memory=memory)
+        memory.start()
+        if dial_out:
+            linked.keep(site, listen[0], server.new_connection)
+        else:
+            await server.listen([bind_address(*listen)])
         log.info("agent %s answers for site %s at %s:%d%s", __version__, site, *listen, ROUTE)
         log.info("ending on %s", await end)
+        await linked.close()
         await server.close()
+        await memory.close()
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -85,8 +100,13 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
         log.warning("the limit of %d open files is too low for a kept-alive connection to each site", limit)
     doors: dict[str, SiteTls] = {}
     addresses = {spec.site: spec.address for spec in specs}
+    calling = {spec.site for spec in specs if spec.dial_out}
+    linked = Links()
 
     def certified(identity: Identity) -> None:
+        if identity.site in calling:
+            linked.certify(identity)
+            return
         door = doors.get(addresses[identity.site])
         if door is None:
             doors[addresses[identity.site]] = SiteTls(identity)
@@ -96,7 +116,12 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
     fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES, tls=doors)
     control = ControlServer(fleet, control_path) if control_path is not None else None
     joins = _read_joins({spec.site: spec.join for spec in specs if spec.join})
-    with _kept(state / IDENTITIES, list(addresses), joins, certified):
+    with _kept(state / IDENTITIES, list(addresses), joins, certified) as identities:
+        fleet.server.memory = memory = Memory(state / JOURNAL, fleet.sites)
+        memory.sign_as(*identities)
+        memory.start()
+        for site in calling:
+            linked.keep(site, addresses[site], fleet.server.new_connection)
         await fleet.server.listen(bind_block(list(fleet.server.backends), port))
         try:
             if control is not None:
@@ -105,13 +130,15 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
         finally:
             if control is not None:
                 await control.close()
+            await linked.close()
             await fleet.close()
+            await memory.close()
 
 
 @contextmanager
 def _kept(
     path: Path, sites: list[UUID], joins: Mapping[UUID, Join], certified: Callable[[Identity], None]
-) -> Iterator[None]:
+) -> Iterator[list[Identity]]:
     """Keep the identities of sites for as long as we run. `certified` is called in this loop, now and at each renewal.
 
     Raises IdentityError.
@@ -125,7 +152,7 @@ def _kept(
     keeper = Keeper(file, identities.values(), joins, lambda identity: _soon(loop, partial(_try, certified, identity)))
     keeper.start()
     try:
-        yield
+        yield list(identities.values())
     finally:
         keeper.stop()
 
@@ -175,7 +202,7 @@ def _order(options: argparse.Namespace) -> int:
     order: dict[str, Any] = {"cmd": options.order}
     if "sites" in options:
         order["sites"] = "all" if options.sites == ["all"] else options.sites
-    for name in ("mode", "for_s", "kind", "name", "version", "per_minute"):
+    for name in ("mode", "for_s", "state", "kind", "name", "version", "per_minute"):
         if getattr(options, name, None) is not None:
             order[name] = getattr(options, name)
     answer = request(options.control, order)
@@ -209,6 +236,7 @@ def _add_run(commands: Any) -> None:
         help="where the centre dials this site, such as 0.0.0.0:9100",
     )
     run.add_argument("--site", required=True, type=_uuid, metavar="UUID", help="the site this machine is")
+    run.add_argument("--dial-out", action="store_true", help="call the gateway, for nobody can dial this machine")
     run.add_argument("--join-file", type=Path, metavar="FILE", help="holds the join string, until it has enrolled")
     _add_state(run)
     _add_lifetime(run)
@@ -256,11 +284,13 @@ def _add_simctl(commands: Any) -> None:
     fail.add_argument("mode", choices=MODES, metavar="MODE", help=", ".join(MODES))
     fail.add_argument("--for", dest="for_s", type=float, metavar="SECONDS", help="heal them after that time")
     heal = orders.add_parser("heal", help="let sites be well again")
+    judge = orders.add_parser("judge", help="let sites give a verdict of themselves, whatever else is wrong with them")
+    judge.add_argument("state", choices=STATES, metavar="STATE", help=", ".join(STATES))
     upgrade = orders.add_parser("upgrade", help="give a component another version")
     upgrade.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     upgrade.add_argument("name", help="such as linux, or pos")
     upgrade.add_argument("version")
-    for order in (fail, heal, upgrade):
+    for order in (fail, heal, judge, upgrade):
         order.add_argument("sites", nargs="+", metavar="SITE", help="uuid or address of a site, or: all")
     churn = orders.add_parser("churn", help="let sites come and go on their own")
     churn.add_argument(

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.churn import MAX_PER_MINUTE
-from agent.protocol import Kind
+from agent.protocol import Kind, VerdictState
 from agent.simulator import OrderError, SimulatedFleet
 from agent.virtual_site import Mode
 
@@ -43,6 +43,13 @@ class Heal(Struct, tag_field="cmd", tag="heal"):
     sites: Sites
 
 
+class Judge(Struct, tag_field="cmd", tag="judge"):
+    """Let sites give a verdict of themselves, also while they fail otherwise."""
+
+    sites: Sites
+    state: VerdictState
+
+
 class Upgrade(Struct, tag_field="cmd", tag="upgrade"):
     """Give a component another version."""
 
@@ -62,7 +69,7 @@ class Status(Struct, tag_field="cmd", tag="status"):
     """Ask for the counts."""
 
 
-Order = Fail | Heal | Upgrade | SetChurn | Status
+Order = Fail | Heal | Judge | Upgrade | SetChurn | Status
 _decoder = msgspec.json.Decoder(Order)
 
 
@@ -78,6 +85,10 @@ def carry_out(fleet: SimulatedFleet, order: Order) -> dict[str, Any]:
     if isinstance(order, Fail):
         fleet.fail(sites, order.mode, order.for_s)
         log.info("fail: %d sites are %s%s", len(sites), order.mode, f" for {order.for_s:g} s" if order.for_s else "")
+        return {"sites": len(sites)}
+    if isinstance(order, Judge):
+        fleet.judge(sites, order.state)
+        log.info("judge: %d sites are %s", len(sites), order.state)
         return {"sites": len(sites)}
     if isinstance(order, Heal):
         fleet.heal(sites)

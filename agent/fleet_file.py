@@ -21,13 +21,17 @@ class FleetFileError(Exception):
 
 
 class SiteSpec(msgspec.Struct, frozen=True):
-    """One simulated site. `seed` decides everything that is not said here; `join` is its join string, if it has one."""
+    """One simulated site. `seed` decides everything that is not said here; `join` is its join string, if it has one.
+
+    With `dial_out` it cannot be dialled, and calls the gateway.
+    """
 
     site: UUID
     address: str
     seed: int
     name: str = ""
     join: str = ""
+    dial_out: bool = False
     time_zone: str = "UTC"
     workloads: Annotated[int, Meta(ge=0, le=MAX_WORKLOADS)] = 4
     profile: Profile = "shop"

@@ -45,7 +45,7 @@ class SimulatedConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A dark site resets the connection: from one shared port that is as near to "refused" as it gets."""
         super().connection_made(transport)
-        if self.backend is not None and self.virtual_site.mode == "dark":
+        if self.backend is not None and self.virtual_site.mode in {"dark", "off"}:
             self.reset()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -72,7 +72,9 @@ class SimulatedConnection(Connection):
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            own = self.transport.get_extra_info("socket")
+            if own is not None:  # one that comes through a link has none
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
     def stream(self, pieces: Iterator[bytes], gap_s: float = 0.0) -> None:
@@ -245,6 +247,7 @@ def gzip_bomb() -> bytes:
 
 _MISBEHAVIOURS: Final[dict[Mode, Callable[[SimulatedConnection, str | None], None]]] = {
     "dark": _dark,
+    "off": _dark,
     "hang": _hang,
     "loris": _loris,
     "garbage": _garbage,

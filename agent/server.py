@@ -9,15 +9,21 @@ import ipaddress
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httptools
+import msgspec
 
 from agent.backends.base import Backend
 from agent.identity import HANDSHAKE_S, SiteTls, names_of
+from agent.journal import AheadError, JournalError
+from agent.memory import Memory
+from agent.protocol import ProtocolError
+from agent.protocol.journal import MAX_PAGE_ENTRIES, decode_ack, encode_ack
 
 MAX_REQUEST_BYTES: Final = 16_384
 MAX_TARGET_BYTES: Final = 2_048
@@ -25,15 +31,21 @@ REQUEST_TIMEOUT_S: Final = 10.0
 IDLE_TIMEOUT_S: Final = 900.0
 BACKLOG: Final = 16_384
 ROUTE: Final = "/v1/report"
+JOURNAL_ROUTE: Final = "/v1/journal"
+ACK_ROUTE: Final = "/v1/journal/ack"
 _SWEEP_S: Final = 5.0
+_NAMES_S: Final = 1.0
 _STATUS: Final = {
     400: b"Bad Request",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    409: b"Conflict",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
+    503: b"Service Unavailable",
 }
 
+_METHODS: Final = {ROUTE: b"GET", JOURNAL_ROUTE: b"GET", ACK_ROUTE: b"POST"}
 T = TypeVar("T")
 log = logging.getLogger("agent")
 
@@ -63,15 +75,20 @@ class AtAnyAddress(Mapping[str, T]):
 @lru_cache(maxsize=1_024)
 def parse_target(target: bytes) -> tuple[str, str | None]:
     """Path and `components` digest of a request target. Raises ValueError when it is no URL."""
+    path, query = split_target(target)
+    return path, query.get("components")
+
+
+def split_target(target: bytes) -> tuple[str, dict[str, str]]:
+    """Path and query of a request target; of a name that comes twice, the first. Raises ValueError."""
     parts = urlsplit(target.decode("ascii"))
-    digests = parse_qs(parts.query, max_num_fields=8).get("components")
-    return parts.path, digests[0] if digests else None
+    return parts.path, {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=8).items()}
 
 
 class Connection(asyncio.Protocol):
     """One connection of a poller. The site is the one whose address was dialled."""
 
-    __slots__ = ("_parser", "_pending_bytes", "_target", "backend", "server", "tick", "transport", "waiting")
+    __slots__ = ("_body", "_parser", "_pending_bytes", "_target", "backend", "server", "tick", "transport", "waiting")
 
     def __init__(self, server: "AgentServer") -> None:
         """`waiting` is true while the peer owes us the rest of a request, or the reading of an answer."""
@@ -80,7 +97,7 @@ class Connection(asyncio.Protocol):
         self.waiting = True
         self.transport: asyncio.Transport | None = None
         self.backend: Backend | None = None
-        self._target = b""
+        self._target = self._body = b""
         self._pending_bytes = 0
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
@@ -129,11 +146,15 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Parser: a request begins."""
         self.waiting = True
-        self._target = b""
+        self._target = self._body = b""
 
     def on_url(self, target: bytes) -> None:
         """Parser: a piece of the request target."""
         self._target += target
+
+    def on_body(self, piece: bytes) -> None:
+        """Parser: a piece of the body; the bound on the whole request bounds it too."""
+        self._body += piece
 
     def on_message_complete(self) -> None:
         """Parser: a request is complete."""
@@ -141,18 +162,20 @@ class Connection(asyncio.Protocol):
         self.waiting = False
         if self.transport is None or self._parser is None or self.transport.is_closing():
             return
-        if self._parser.get_method() != b"GET":
-            self.refuse(405, "method_not_allowed", "only GET is served")
-            return
         try:
             path, digest = parse_target(self._target) if len(self._target) <= MAX_TARGET_BYTES else ("", None)
         except ValueError:
             self.refuse(400, "bad_request", "not a request target")
             return
-        if path != ROUTE:
+        method = _METHODS.get(path)
+        if method is None:
             self.refuse(404, "not_found", "no such path")
-            return
-        self.answer(digest)
+        elif self._parser.get_method() != method:
+            self.refuse(405, "method_not_allowed", f"only {method.decode()} is served here", allow=method)
+        elif path == ROUTE:
+            self.answer(digest)
+        else:
+            self.answer_journal(path)
 
     def answer(self, digest: str | None) -> None:
         """Answer one poll with a report."""
@@ -165,7 +188,33 @@ class Connection(asyncio.Protocol):
             self.refuse(500, "report_failed", "the report could not be made")
             return
         self.server.reports += 1
+        if self.server.memory is not None:
+            self.server.memory.polled(self.backend.site)
         self.send(200, body, keep_alive=self._parser.should_keep_alive())
+
+    def answer_journal(self, path: str) -> None:
+        """Answer for the journal: a page of it, or to an acknowledgement."""
+        memory = self.server.memory
+        assert self.backend is not None
+        assert self._parser is not None
+        if memory is None:
+            self.refuse(404, "no_journal", "this agent keeps no journal")
+            return
+        try:
+            if path == ACK_ROUTE:
+                body = encode_ack(memory.ack(self.backend.site, decode_ack(self._body)))
+            else:
+                _, query = split_target(self._target)
+                after, limit = _number(query, "after", 0), _number(query, "limit", MAX_PAGE_ENTRIES)
+                body = memory.page(self.backend.site, after, limit)
+        except (ValueError, ProtocolError) as error:
+            self.refuse(400, "bad_request", str(error)[:200])
+        except AheadError:
+            self.refuse(409, "ahead", "no entry of that number was ever written")
+        except JournalError as error:
+            self.refuse(503, "journal", str(error)[:200])
+        else:
+            self.send(200, body, keep_alive=self._parser.should_keep_alive())
 
     def send(self, status: int, body: bytes, *, keep_alive: bool, extra: bytes = b"") -> None:
         """Write one JSON response; `extra` are further header lines."""
@@ -179,10 +228,10 @@ class Connection(asyncio.Protocol):
         if not keep_alive:
             self.transport.close()
 
-    def refuse(self, status: int, code: str, message: str) -> None:
+    def refuse(self, status: int, code: str, message: str, *, allow: bytes = b"") -> None:
         """Answer with an error and close."""
-        body = b'{"error":{"code":"%b","message":"%b","details":{}}}' % (code.encode(), message.encode())
-        self.send(status, body, keep_alive=False, extra=b"Allow: GET\r\n" if status == 405 else b"")
+        body = msgspec.json.encode({"error": {"code": code, "message": message, "details": {}}})
+        self.send(status, body, keep_alive=False, extra=b"Allow: %b\r\n" % allow if allow else b"")
 
 
 class AgentServer:
@@ -194,6 +243,7 @@ class AgentServer:
         *,
         max_connections: int,
         tls: Mapping[str, SiteTls] | None,
+        memory: Memory | None = None,
         connection: type[Connection] = Connection,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
@@ -204,6 +254,7 @@ class AgentServer:
         """
         self.backends = backends
         self.tls = tls
+        self.memory = memory
         self.max_connections = max_connections
         self.connections: set[Connection] = set()
         self.reports = 0
@@ -215,13 +266,17 @@ class AgentServer:
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
+    def new_connection(self) -> Connection:
+        """The protocol of one more connection."""
+        return self._connection(self)
+
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Serve on listening sockets, which the server then owns, until `close`."""
         loop = asyncio.get_running_loop()
         context = None if self.tls is None else self._door(self.tls)
         for sock in sockets:
             server = await loop.create_server(
-                lambda: self._connection(self),
+                self.new_connection,
                 sock=sock,
                 backlog=BACKLOG,
                 ssl=context,
@@ -245,7 +300,12 @@ class AgentServer:
             await server.wait_closed()
 
     def admits(self, address: str, transport: asyncio.Transport) -> bool:
-        """Whether the centre dialled the site of this address by its name."""
+        """Whether it is the centre who calls, and the site of this address whom it calls by name.
+
+        What comes through a link has passed the gateway, whom the site itself has called and recognised.
+        """
+        if transport.get_extra_info("linked"):
+            return True
         if self.tls is None:
             return True
         site = self.tls.get(address)
@@ -265,10 +325,16 @@ class AgentServer:
         door.verify_flags |= ssl.VERIFY_X509_STRICT
         door.num_tickets = 0
         by_name: dict[str, SiteTls] = {}
+        read_at = -_NAMES_S
+        read_len = -1
 
         def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+            nonlocal read_at, read_len
             found = by_name.get(name or "")
-            if found is None or name not in found.names:  # enrolled, or renamed, since
+            now = time.monotonic()
+            # Enrolled since, or renamed; but whoever asks for names that there are not must not make us read all.
+            if (found is None or name not in found.names) and (len(tls) != read_len or now - read_at >= _NAMES_S):
+                read_at, read_len = now, len(tls)
                 by_name.clear()
                 by_name.update((own, site) for site in tls.values() for own in site.names)
                 found = by_name.get(name or "")
@@ -345,6 +411,14 @@ def _new_socket(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return sock
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    """A whole number of the query. Raises ValueError."""
+    text = query.get(name, str(default))
+    if not text.isdecimal() or len(text) > 19:
+        raise ValueError(f"{name} is not a number")
+    return int(text)
 
 
 def _why(error: Exception) -> str:

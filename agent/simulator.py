@@ -11,7 +11,7 @@ from agent.churn import Churn
 from agent.fleet_file import SiteSpec
 from agent.identity import SiteTls
 from agent.misbehaviour import SimulatedConnection
-from agent.protocol import STATES
+from agent.protocol import STATES, VerdictState
 from agent.server import AgentServer
 from agent.virtual_site import Mode, VirtualSite
 
@@ -69,6 +69,11 @@ class SimulatedFleet:
         """Let sites be well again; versions stay as they are."""
         self._set_mode(sites, None)
 
+    def judge(self, sites: list[VirtualSite], state: VerdictState) -> None:
+        """Let sites give that verdict of themselves, whatever else is wrong with them."""
+        for site in sites:
+            site.set_state(state)
+
     def upgrade(self, sites: list[VirtualSite], kind: str, name: str, version: str) -> int:
         """Give a component of the sites another version. Returns how many of them have such a component."""
         return sum([site.upgrade(kind, name, version) for site in sites])
@@ -102,7 +107,7 @@ class SimulatedFleet:
         await self.server.close()
 
     def _set_mode(self, sites: list[VirtualSite], mode: Mode | None) -> None:
-        cut = {site for site in sites if site.on_the_wire or mode == "dark"}
+        cut = {site for site in sites if site.on_the_wire or mode in {"dark", "off"}}
         for site in sites:
             timer = self._timers.pop(site.address, None)
             if timer is not None:

@@ -10,6 +10,7 @@ Mode = Literal[
     "down",
     "degraded",
     "dark",
+    "off",
     "hang",
     "loris",
     "garbage",
@@ -48,8 +49,15 @@ class VirtualSite(SimulatedBackend):
         """Whether the failure is in how the site answers, rather than in the verdict it gives."""
         return self.mode is not None and self.mode not in {"down", "degraded"}
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the machine has power."""
+        return self.mode != "off"
+
     def set_mode(self, mode: Mode | None) -> None:
-        """Fail so from now on, or with None be well again."""
+        """Fail so from now on, or with None be well again; a machine that gets its power back has booted anew."""
+        if self.mode == "off" and mode != "off":
+            self.reboot()
         self.mode, self.churned, self.turn = mode, False, 0
         if mode == "down" or mode == "degraded":
             self.set_state(mode)

@@ -1,12 +1,15 @@
-"""The peer's sites: one port that answers /metrics as 32 series at every address of 127.64.0.0/10.
+"""The peer's sites: one port that answers /metrics as 32 series at every address of 127.64.0.0/10, over mutual TLS.
 
-`python -m bench.exporter PORT`. It costs its machine as little as it can, so that only the scraper is measured:
+`python -m bench.exporter PORT FOLDER`, which holds root.pem, server.pem (chain) and server.key. It costs its machine as
+little as it can, so that only the scraper is measured:
 a body is made every REFRESH_S for each of VARIANTS sites and shared by those after it. /count says how often.
 """
 
 import asyncio
 import gc
+import ssl
 import sys
+from pathlib import Path
 from random import Random
 
 import uvloop
@@ -110,12 +113,17 @@ def _response(body: bytes) -> bytes:
     return f"{head}{len(body)}\r\n\r\n".encode() + body
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, folder: Path) -> None:
     """Serve for ever."""
     exporter = Exporter()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_verify_locations(folder / "root.pem")
+    tls.load_cert_chain(folder / "server.pem", folder / "server.key")
     loop = asyncio.get_running_loop()
     for sock in bind_block(["127.64.0.1"], port):
-        await loop.create_server(lambda: Connection(exporter), sock=sock, backlog=16_384)
+        await loop.create_server(lambda: Connection(exporter), sock=sock, backlog=16_384, ssl=tls)
     print("ready", flush=True)
     gc.freeze()
     while True:
@@ -125,4 +133,4 @@ async def serve(port: int) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(int(sys.argv[1])))
+        runner.run(serve(int(sys.argv[1]), Path(sys.argv[2])))

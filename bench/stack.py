@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from fleet.stack.options import External, Options
 from fleet.stack.process import Program
 from fleet.stack.readiness import web_answers
 from fleet.stack.servers import start_servers
-from fleet.stack.state import State, open_state
+from fleet.stack.state import ROOT, State, open_state
 from fleet.stack.supervisor import Child, Supervisor
 
 MOST_SITES = 100_000
@@ -128,6 +129,7 @@ class Stack:
             "REDIS_URL": servers.redis_url,
             "DEMO_PORT": str(self._agent_port),
             "ARCHIPELAGO_SIGNER_SOCKET": str(self.state.runtime / "signer.sock"),
+            "ARCHIPELAGO_GATEWAY_SOCKETS": str(self.state.runtime),
             "ARCHIPELAGO_SIGNER_KEYS": str(self.state.base / "keys"),
             "ARCHIPELAGO_SIGNER_SITES_BURST": str(MOST_SITES),
             "ARCHIPELAGO_GATEWAY_ADDRESS": f"127.0.0.1:{self._agent_port + GATEWAY_OFFSET}",
@@ -142,6 +144,8 @@ class Stack:
         self.stop()
         self.environ["SITES"] = str(sites)
         self.manage("demo_seed")
+        enrol = (sys.executable, "-m", "bench.enrol")
+        self._workers.run(Program("enrol", enrol, ROOT, self.environ))
         self.execute(f"UPDATE edge_sites_pollschedule SET interval_s = {INTERVAL_S} WHERE interval_s <> {INTERVAL_S}")
         self.execute("VACUUM (ANALYZE)")  # as after any bulk load; else autovacuum does it in the middle of a figure
         self.sites = sites

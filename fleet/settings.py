@@ -86,7 +86,7 @@ DATABASES: dict[str, dict[str, Any]] = {
 # What this process is (web, poller, tick, ...): web shares a pool among its threads, Celery's processes keep one
 # connection a thread, so that a poller's temporary table lives as long as it does.
 PROCESS = env.text("ARCHIPELAGO_PROCESS", "")
-if PROCESS == "web":
+if PROCESS in {"web", "gateway"}:
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 24, "timeout": 10}
 elif PROCESS == "signer":
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 8, "timeout": 5}
@@ -211,7 +211,10 @@ CELERY_TIMEZONE = "UTC"
 FLEET_NAME = env.dns_name("ARCHIPELAGO_FLEET", "archipelago.internal")
 # Where agents call in, as they see it: written into join strings.
 GATEWAY_ADDRESS = env.text("ARCHIPELAGO_GATEWAY_ADDRESS", "127.0.0.1:8443")
+GATEWAY_ID = env.text("ARCHIPELAGO_GATEWAY_ID", "main")
 _STATE = env.text("ARCHIPELAGO_STATE_DIR", str(BASE_DIR / ".state"))
+# Where gateways of this machine pass pollers on to the sites that have called in.
+GATEWAY_SOCKETS = Path(env.text("ARCHIPELAGO_GATEWAY_SOCKETS", f"{_STATE}/gateways"))
 SIGNER_SOCKET = Path(env.text("ARCHIPELAGO_SIGNER_SOCKET", f"{_STATE}/signer.sock"))
 SIGNER_SOCKET_MODE = int(env.choice("ARCHIPELAGO_SIGNER_SOCKET_MODE", ("0600", "0660")), 8)
 SIGNER_UIDS = env.numbers("ARCHIPELAGO_SIGNER_UIDS")

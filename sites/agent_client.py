@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
+from django.conf import settings
 from msgspec import Struct
 
 from agent.protocol import ProtocolError, Report, decode_report
@@ -31,7 +34,6 @@ class PollTarget(Struct, frozen=True):
     reasons: Sequence[str] = ()
     last_error: str = ""
     busy: bool = False
-    journal_seq: int | None = None
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ async def poll(wire: Wire, target: PollTarget, vetting: Vetting) -> PollResult:
     started = wire.loop.time()
     failure: Failure
     try:
-        answer = await _ask(wire, target, vetting, started)
+        answer = await ask(wire, target, vetting, request_bytes(target))
         report = _read(answer, target)
     except WireError as error:
         failure, detail = error.failure, error.detail
@@ -82,24 +84,54 @@ class _OtherSite(Exception):
     """The agent answers for another site."""
 
 
-async def _ask(wire: Wire, target: PollTarget, vetting: Vetting, started: float) -> Answer:
-    """Ask over the kept connection, or a new one; a connection that was closed while idle is retried once."""
-    kept = wire.kept(target.site_id, target.peer)  # first, for it ends a connection to keys that were revoked
-    if not target.peer.name:
+class Reached(Protocol):
+    """What is needed to reach a site's agent."""
+
+    @property
+    def site_id(self) -> int:
+        """Key of its connection."""
+        ...
+
+    @property
+    def peer(self) -> Peer:
+        """Who must answer."""
+        ...
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """Its provider's networks."""
+        ...
+
+
+async def ask(wire: Wire, site: Reached, vetting: Vetting, message: bytes) -> Answer:
+    """One request over the kept connection, or a new one; one that was closed while idle is dialled again, once.
+
+    Raises WireError.
+    """
+    started = wire.loop.time()
+    await wire.idle(site.site_id)
+    kept = wire.kept(site.site_id, site.peer)  # first, for it ends a connection to keys that were revoked
+    if not site.peer.name:
         raise WireError(Failure.NOT_ENROLLED, "it has no accepted keys; let it join")
-    message = request_bytes(target)
     if kept is not None:
         try:
             return await wire.get(kept, message, started=started)
         except NoAnswerYet:
             pass
-    connection = await _dial(wire, target, vetting)
+    connection = await _dial(wire, site, vetting)
     return await wire.get(connection, message, started=started)
 
 
-async def _dial(wire: Wire, target: PollTarget, vetting: Vetting) -> Connection:
-    ip, port = await resolve(wire.loop, target.peer.address, vetting, target.networks)
-    return await wire.dial(target.site_id, ip, port, target.peer)
+async def _dial(wire: Wire, site: Reached, vetting: Vetting) -> Connection:
+    if site.peer.gateway:
+        return await wire.dial_gateway(site.site_id, str(gateway_socket(site.peer.gateway)), site.peer)
+    ip, port = await resolve(wire.loop, site.peer.address, vetting, site.networks)
+    return await wire.dial(site.site_id, ip, port, site.peer)
+
+
+def gateway_socket(gateway: str) -> Path:
+    """The unix socket at which a gateway of this machine passes pollers on."""
+    return Path(settings.GATEWAY_SOCKETS) / f"{gateway}.sock"
 
 
 def _read(answer: Answer, target: PollTarget) -> Report:

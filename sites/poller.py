@@ -116,6 +116,11 @@ class Poller:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join(timeout=5)
 
+    @property
+    def reach(self) -> tuple[asyncio.AbstractEventLoop, Wire, Vetting]:
+        """What else may use its connections."""
+        return self._loop, self.wire, self._vetting
+
     def use_certificate(self, tls: ssl.SSLContext) -> None:
         """Show another certificate of ours in handshakes from now on."""
         self._tls = self.wire.tls = tls

@@ -232,6 +232,12 @@ def bands_of(intervals: Iterable[StateInterval]) -> list[dict[str, Any]]:
 
 def evidence_text(evidence: Mapping[str, Any] | None) -> str:
     """What proves a fact, in one line."""
+    journal = (evidence or {}).get("journal")
+    if isinstance(journal, dict):
+        why = {"verdict": "its own verdict", "silence": "it was silent", "reboot": "it came back in another boot"}
+        return (
+            f"journal entries {journal['from_seq']} to {journal['to_seq']}: {why.get(journal['why'], journal['why'])}"
+        )
     return ", ".join(f"{key} {value}" for key, value in (evidence or {}).items())
 
 

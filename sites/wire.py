@@ -49,12 +49,14 @@ class NoAnswerYet(WireError):
 class Peer:
     """Whom a connection leads to: an address as it is written, the name in the certificate, the key that it certifies.
 
-    `pin` is agent.protocol.identity.tls_pin() of that key.
+    `pin` is agent.protocol.identity.tls_pin() of that key. A site that has called in is reached through `gateway`,
+    which has seen that certificate; its address is then of no use.
     """
 
     address: str
     name: str
     pin: str
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,12 @@ class Connection(asyncio.Protocol):
         self.usable = False
         if self.transport is not None:
             self.transport.abort()
+
+    @property
+    def under_way(self) -> "asyncio.Future[Answer]":
+        """The answer to the request under way; only while `deadline` is set."""
+        assert self._waiter is not None
+        return self._waiter
 
     # asyncio's callbacks ------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -248,6 +256,11 @@ class Wire:
         self._kept.move_to_end(key)
         return found
 
+    async def idle(self, key: object) -> None:
+        """Wait until the connection kept under `key` has no request under way: a poll and a journal share it."""
+        while (found := self._kept.get(key)) is not None and found.deadline:
+            await asyncio.wait([found.under_way])
+
     async def dial(self, key: object, ip: str, port: int, peer: Peer) -> Connection:
         """Open a connection to a vetted address, make sure that `peer` answers, and keep it under `key`.
 
@@ -272,6 +285,20 @@ class Wire:
         self.opened += 1
         if self.tls is not None:
             _check_pin(transport, connection, peer)
+        connection.key, connection.peer, connection.opened_at = key, peer, self.loop.time()
+        self._kept[key] = connection
+        return connection
+
+    async def dial_gateway(self, key: object, path: str, peer: Peer) -> Connection:
+        """The same through a gateway on this machine, whose unix socket is for us alone. Raises WireError."""
+        self._make_room()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                transport, connection = await self.loop.create_unix_connection(self._new_connection, path)
+        except (OSError, TimeoutError) as error:
+            raise WireError(Failure.UNREACHABLE, f"no gateway {peer.gateway} here: {error}") from None
+        transport.write(peer.name.encode() + b"\n")
+        self.opened += 1
         connection.key, connection.peer, connection.opened_at = key, peer, self.loop.time()
         self._kept[key] = connection
         return connection

@@ -3,6 +3,8 @@
 from typing import Protocol
 from uuid import UUID
 
+from agent.protocol import Report, VerdictState
+
 
 class Backend(Protocol):
     """Answers polls for one site."""
@@ -10,6 +12,29 @@ class Backend(Protocol):
     @property
     def site(self) -> UUID:
         """The site this backend speaks for."""
+        ...
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the machine runs: one that is played may be without power, and then writes nothing."""
+        ...
+
+    @property
+    def state(self) -> VerdictState:
+        """The verdict it gives of itself now."""
+        ...
+
+    @property
+    def components_digest(self) -> str:
+        """The digest of the components it has now."""
+        ...
+
+    def make_now(self, components_digest: str | None = None) -> Report:
+        """The report of this very moment; components are left out when their digest is the one given."""
+        ...
+
+    def set_journal(self, seq: int, head: str | None) -> None:
+        """What reports say of the journal from now on: its last number, and that entry's digest."""
         ...
 
     def report(self, components_digest: str | None) -> bytes:

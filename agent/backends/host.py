@@ -17,6 +17,7 @@ from agent.protocol import (
     Report,
     Resources,
     Verdict,
+    VerdictState,
     components_digest,
     encode_report,
 )
@@ -41,22 +42,48 @@ class HostBackend:
         self._resources, self._resources_at_s = self._measure(), time.monotonic()
         self._components, self._components_at_s = read_components(), time.monotonic()
         self._digest = components_digest(self._components)
+        self._journal_seq = 0
+        self._journal_head: str | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """It runs, for it is asked."""
+        return True
+
+    @property
+    def state(self) -> VerdictState:
+        """The verdict the host gives of itself."""
+        return "up"
+
+    @property
+    def components_digest(self) -> str:
+        """The digest of the present set of components, at most a minute old."""
+        self._refresh_components()
+        return self._digest
+
+    def set_journal(self, seq: int, head: str | None) -> None:
+        """See Backend."""
+        self._journal_seq, self._journal_head = seq, head
 
     def report(self, components_digest: str | None) -> bytes:
         """See Backend."""
+        return encode_report(self.make_now(components_digest))
+
+    def make_now(self, components_digest: str | None = None) -> Report:
+        """The report of this moment; components are left out when their digest is the one given."""
         self._refresh()
-        return encode_report(
-            Report(
-                protocol=PROTOCOL,
-                site=self.site,
-                boot=self._boot,
-                mono_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,
-                at=datetime.now(UTC),
-                verdict=Verdict(state="up", since=self._since),
-                resources=self._resources,
-                components_digest=self._digest,
-                components=None if components_digest == self._digest else self._components,
-            )
+        return Report(
+            protocol=PROTOCOL,
+            site=self.site,
+            boot=self._boot,
+            mono_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,
+            at=datetime.now(UTC),
+            verdict=Verdict(state=self.state, since=self._since),
+            resources=self._resources,
+            components_digest=self._digest,
+            components=None if components_digest == self._digest else self._components,
+            journal_seq=self._journal_seq,
+            journal_head=self._journal_head,
         )
 
     def _refresh(self) -> None:
@@ -64,6 +91,10 @@ class HostBackend:
         now_s = time.monotonic()
         if now_s - self._resources_at_s >= _RESOURCES_MAX_AGE_S:
             self._resources, self._resources_at_s = self._measure(), now_s
+        self._refresh_components()
+
+    def _refresh_components(self) -> None:
+        now_s = time.monotonic()
         if now_s - self._components_at_s >= _COMPONENTS_MAX_AGE_S:
             self._components, self._components_at_s = read_components(), now_s
             self._digest = components_digest(self._components)

@@ -52,6 +52,8 @@ class SimulatedBackend:
         "_fixed_offset_s",
         "_full",
         "_hardware",
+        "_journal_head",
+        "_journal_seq",
         "_kinds",
         "_lean",
         "_made_at_s",
@@ -95,6 +97,8 @@ class SimulatedBackend:
         self._boot_at_s, self._boot = 0.0, ""
         self._state: VerdictState = "up"
         self._state_since_s = 0.0
+        self._journal_seq = 0
+        self._journal_head: str | None = None
         self._full: bytes | None = None
         self._lean: bytes | None = None
         self._made_at_s = -math.inf
@@ -104,6 +108,17 @@ class SimulatedBackend:
     def state(self) -> VerdictState:
         """The verdict the site gives of itself."""
         return self._state
+
+    @property
+    def components_digest(self) -> str:
+        """The digest of the present set of components."""
+        return self._digest
+
+    def set_journal(self, seq: int, head: str | None) -> None:
+        """See Backend."""
+        if seq != self._journal_seq:
+            self._journal_seq, self._journal_head = seq, head
+            self._forget()
 
     def report(self, components_digest: str | None) -> bytes:
         """See Backend. The bytes are kept for REFRESH_S, so `at` may be that old."""
@@ -134,8 +149,18 @@ class SimulatedBackend:
         if after != before:
             self._set_components(after)
             if kind == "kernel":
-                self._rebooted_at_s = self._now_s()
+                self.reboot()
         return True
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the machine runs."""
+        return True
+
+    def reboot(self) -> None:
+        """The machine has booted just now."""
+        self._rebooted_at_s = self._now_s()
+        self._forget()
 
     def make_now(self, components_digest: str | None = None) -> Report:
         """The report of this very moment; components are left out when their digest is the one given."""
@@ -158,6 +183,8 @@ class SimulatedBackend:
             components_digest=self._digest,
             components=self._components if with_components else None,
             workloads=self._workloads(demand),
+            journal_seq=self._journal_seq,
+            journal_head=self._journal_head,
         )
 
     def _set_components(self, components: tuple[Component, ...]) -> None:

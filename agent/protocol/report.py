@@ -180,17 +180,22 @@ def decode_report(body: bytes) -> Report:
     """
     if len(body) > MAX_BODY_BYTES:
         raise ProtocolError(f"body of {len(body)} bytes is above {MAX_BODY_BYTES}")
-    # Each shortcut is a sound proof in C that the exact, slower check could find nothing.
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-        _check_depth(body)
-    if not body.isascii() or b"\\" in body or b"\x7f" in body:
-        _check_characters(body)
+    check_text(body)
     try:
         report = _report_decoder.decode(body)
     except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
         raise ProtocolError(_explain(body, error)) from None
     _check_meaning(report)
     return report
+
+
+def check_text(document: bytes) -> None:
+    """Raise ProtocolError for JSON that is too deep, not UTF-8, or has control characters or lone surrogates."""
+    # Each shortcut is a sound proof in C that the exact, slower check could find nothing.
+    if document.count(b"[") + document.count(b"{") > MAX_DEPTH:
+        _check_depth(document)
+    if not document.isascii() or b"\\" in document or b"\x7f" in document:
+        _check_characters(document)
 
 
 def _explain(body: bytes, error: Exception) -> str:

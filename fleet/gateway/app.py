@@ -5,6 +5,7 @@ Every answer but 200 is `{"error": {"code", "message"}}`. Work with the database
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -34,8 +35,10 @@ from agent.protocol.identity import (
     decode_identity,
     encode_identity,
 )
+from fleet.gateway.links import HEARTBEAT_S, MAX_MESSAGE_BYTES, MOST_LINKS, Links
 from fleet.gateway.throttle import Throttle
 from fleet.kit import signing
+from sites.services.dial_out import linked_site, renew_leases
 from sites.services.enrolment import EnrolmentRefused, Presented, present_keys, record_certificates, renewable
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ T = TypeVar("T")
 THREADS = 4
 QUEUE_MOST = 2_000
 NONCE_S = 120
+LEASE_RENEW_S = 20.0
+GATHER_S = 0.25
 RETRY_S = 5.0
 REFUSED_A_MINUTE = 30
 
@@ -56,6 +61,8 @@ class Gateway:
         self._nonce_key = os.urandom(32)
         self._refusals = Throttle(limit=REFUSED_A_MINUTE, window_s=60.0)
         self._roots: signing.Roots | None = None
+        self.links = Links()
+        self._links_changed = asyncio.Event()
 
     def application(self) -> web.Application:
         """Routes, bounds and errors."""
@@ -66,6 +73,7 @@ class Gateway:
                 web.get("/agent/v1/nonce", self.nonce),
                 web.post("/agent/v1/enrol", self.enrol),
                 web.post("/agent/v1/renew", self.renew),
+                web.get("/agent/v1/link", self.link),
             ]
         )
         return application
@@ -103,6 +111,36 @@ class Gateway:
             raise EnrolmentRefused("nonce", "The nonce is not ours or too old; ask for another.")
         identity_id = await self._in_thread(renewable, asked)
         return _answer(await self._issue(identity_id, "renew"))
+
+    async def link(self, request: web.Request) -> web.StreamResponse:
+        """A site that dials out stays connected; only with its valid certificate, whose key is the accepted one."""
+        tls = request.transport.get_extra_info("ssl_object") if request.transport else None
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        if der is None:
+            raise EnrolmentRefused("certificate", "A link needs the site's certificate.")
+        if len(self.links) >= MOST_LINKS:
+            raise web.HTTPServiceUnavailable
+        name, site_id = await self._in_thread(linked_site, der)
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        await socket.prepare(request)
+        await self.links.serve(name, site_id, socket, self._links_changed.set)
+        return socket
+
+    async def keep_leases(self) -> None:
+        """For ever: say in the database which sites are linked here, at each change and well before it runs out."""
+        linked: set[int] = set()
+        while True:
+            self._links_changed.clear()
+            now = set(self.links.site_ids)
+            try:
+                refused = await self._in_thread(renew_leases, settings.GATEWAY_ID, now, linked - now)
+                linked = now
+                await self.links.end(refused)
+            except (OperationalError, InterfaceError) as error:
+                logger.warning("leases are not renewed: %s", str(error).split("\n")[0])
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._links_changed.wait(), LEASE_RENEW_S)
+            await asyncio.sleep(GATHER_S)  # others will call in too
 
     # ----------------------------------------------------------------------------------------------------------
     async def _certify(self, presented: Presented) -> Certificates:

@@ -129,6 +129,7 @@ class _Life:
             "ARCHIPELAGO_STATE_DIR": str(self._state.base),
             "ARCHIPELAGO_DEMO_PASSWORD": password,
             "ARCHIPELAGO_SIGNER_SOCKET": str(self._state.runtime / "signer.sock"),
+            "ARCHIPELAGO_GATEWAY_SOCKETS": str(self._state.runtime),
             "ARCHIPELAGO_SIGNER_KEYS": str(self._state.base / "keys"),
             "ARCHIPELAGO_GATEWAY_ADDRESS": os.environ.get("ARCHIPELAGO_GATEWAY_ADDRESS")
             or f"127.0.0.1:{demo_port + GATEWAY_OFFSET}",

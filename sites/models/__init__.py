@@ -10,6 +10,7 @@ from sites.models.facts import (
     StateInterval,
 )
 from sites.models.identity import JoinToken, SiteCertificate, SiteIdentity
+from sites.models.journal import JournalCursor, JournalEntry, JournalEnvelope
 from sites.models.sites import (
     SHARDS,
     SLUG,
@@ -31,6 +32,9 @@ __all__ = [
     "ComponentSpan",
     "Fact",
     "JoinToken",
+    "JournalCursor",
+    "JournalEntry",
+    "JournalEnvelope",
     "Outage",
     "PollSchedule",
     "PollerBeat",

@@ -54,6 +54,7 @@ class SiteState(models.Model):
     workloads = models.JSONField(default=list)
     workloads_at = models.DateTimeField(null=True)
     boot = models.CharField(max_length=64, blank=True)
+    mono_ms = models.BigIntegerField(null=True, help_text="Its clock since boot at the last good poll.")
     clock_offset_ms = models.BigIntegerField(null=True, help_text="Site's clock minus ours, at receipt.")
     journal_seq = models.BigIntegerField(null=True)
     journal_head = models.CharField(max_length=71, blank=True)

@@ -155,6 +155,8 @@ class PollSchedule(models.Model):
     backoff = models.SmallIntegerField(default=1, help_text="Intervals between two polls of a failing site: 1 to 4.")
     next_poll_at = models.DateTimeField()
     due_at = models.DateTimeField(null=True, help_text="What next_poll_at was when the site was last claimed.")
+    gateway = models.CharField(max_length=32, blank=True, db_default="", help_text="Which gateway it has called in to.")
+    gateway_until = models.DateTimeField(null=True, help_text="Until when that holds; then its address is dialled.")
 
     class Meta:
         constraints = [

@@ -23,7 +23,7 @@ SELECT s.id, s.uuid, s.provider_id, s.address, s.tls_name, s.tls_pin, p.allowed_
     t.version, t.availability,
     t.availability_since, t.reachability, t.reachability_since, t.shown, t.shown_since, t.candidate,
     t.candidate_count, t.candidate_since, t.misses, t.last_good_at, t.component_set_id, t.boot, t.reasons::text,
-    t.last_error, t.busy_until, t.journal_seq
+    t.last_error, t.busy_until, CASE WHEN c.gateway_until > now() THEN c.gateway ELSE '' END
 FROM edge_sites_site s
 JOIN edge_sites_sitestate t ON t.site_id = s.id
 JOIN edge_sites_pollschedule c ON c.site_id = s.id
@@ -50,8 +50,8 @@ def _target(row: Sequence[Any]) -> PollTarget:
         site_id=row[0],
         uuid=row[1],
         provider_id=row[2],
-        peer=Peer(row[3], row[4], row[5]),
-        networks=_networks(row[6]),
+        peer=Peer(row[3], row[4], row[5], row[26]),
+        networks=networks_of(row[6]),
         due_at=row[7],
         backoff=row[8],
         version=row[9],
@@ -61,12 +61,12 @@ def _target(row: Sequence[Any]) -> PollTarget:
         reasons=_reasons(row[23]),
         last_error=row[24],
         busy=row[25] is not None,
-        journal_seq=row[26],
     )
 
 
 @lru_cache(maxsize=1024)
-def _networks(text: str) -> tuple[Network, ...]:
+def networks_of(text: str) -> tuple[Network, ...]:
+    """A provider's networks from their JSON."""
     return networks(json.loads(text))
 
 

@@ -12,7 +12,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS poll_batch (
     site_id int8, provider_id int8, version int8, is_update bool, at timestamptz, due_at timestamptz, rtt_ms int8,
     cpu_count int8, cpu_ratio float8, load1 float8, mem_bytes int8, mem_total_bytes int8, disk_bytes int8,
     disk_total_bytes int8, net_rx_bytes_total int8, net_tx_bytes_total int8, temp_celsius float8, power_watts float8,
-    clock_offset_ms int8
+    clock_offset_ms int8, mono_ms int8, journal_seq int8, journal_head text
 ) ON COMMIT DELETE ROWS
 """
 # Binary, at a third of the cost of text. Every number is an int8 up to here: psycopg cuts what is too large for an int4
@@ -21,7 +21,8 @@ COPY_BATCH = "COPY poll_batch FROM STDIN (FORMAT BINARY)"
 BATCH_TYPES = (
     *("int8", "int8", "int8", "bool", "timestamptz", "timestamptz", "int8"),
     *("int8", "float8", "float8", "int8", "int8", "int8"),
-    *("int8", "int8", "int8", "float8", "float8", "int8"),
+    *("int8", "int8", "int8", "float8", "float8", "int8", "int8"),
+    *("int8", "text"),
 )
 
 # A sample belongs to the provider as of its time; lateness is from the moment the poll was due to this write.
@@ -42,7 +43,8 @@ UPDATE edge_sites_sitestate s
 SET version = s.version + 1, last_poll_at = b.at, last_good_at = b.at, rtt_ms = b.rtt_ms::int4, cpu_ratio = b.cpu_ratio,
     mem_ratio = b.mem_bytes::float8 / NULLIF(b.mem_total_bytes, 0),
     disk_ratio = b.disk_bytes::float8 / NULLIF(b.disk_total_bytes, 0),
-    temp_celsius = b.temp_celsius, clock_offset_ms = b.clock_offset_ms
+    temp_celsius = b.temp_celsius, clock_offset_ms = b.clock_offset_ms, mono_ms = b.mono_ms,
+    journal_seq = b.journal_seq, journal_head = b.journal_head
 FROM poll_batch b
 WHERE b.is_update AND s.site_id = b.site_id AND s.version = b.version
 """
@@ -66,6 +68,7 @@ SET version = s.version + 1, last_poll_at = c.at, availability = c.availability,
     reasons = COALESCE(c.reasons, s.reasons), workloads = COALESCE(c.workloads, s.workloads),
     workloads_at = CASE WHEN c.workloads IS NULL THEN s.workloads_at ELSE c.at END,
     boot = COALESCE(c.boot, s.boot), clock_offset_ms = COALESCE(c.clock_offset_ms, s.clock_offset_ms),
+    mono_ms = COALESCE(c.mono_ms, s.mono_ms),
     journal_seq = COALESCE(c.journal_seq, s.journal_seq), journal_head = COALESCE(c.journal_head, s.journal_head),
     busy_until = CASE WHEN c.ok THEN c.busy_until ELSE s.busy_until END,
     busy_reason = COALESCE(c.busy_reason, s.busy_reason), rtt_ms = COALESCE(c.rtt_ms, s.rtt_ms),
@@ -77,7 +80,7 @@ FROM jsonb_to_recordset(%s::jsonb) AS c(
     availability_since timestamptz, reachability text, reachability_since timestamptz, shown text,
     shown_since timestamptz, candidate text, candidate_count smallint, candidate_since timestamptz, misses integer,
     last_good_at timestamptz, last_error text, last_error_detail text, digest text, reasons jsonb, workloads jsonb,
-    boot text, clock_offset_ms bigint, journal_seq bigint, journal_head text, busy_until timestamptz,
+    boot text, clock_offset_ms bigint, mono_ms bigint, journal_seq bigint, journal_head text, busy_until timestamptz,
     busy_reason text, rtt_ms integer, cpu_ratio float8, mem_ratio float8, disk_ratio float8, temp_celsius float8)
 WHERE s.site_id = c.site_id AND s.version = c.version
 RETURNING s.site_id
@@ -138,3 +141,5 @@ ON CONFLICT (minute, poller) DO UPDATE
 SET polls = p.polls + EXCLUDED.polls, failures = p.failures + EXCLUDED.failures,
     lag_max_ms = GREATEST(p.lag_max_ms, EXCLUDED.lag_max_ms)
 """
+
+READ_JOURNALS = "UPDATE edge_sites_journalcursor SET next_at = now() WHERE site_id = ANY(%s)"

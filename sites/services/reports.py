@@ -61,7 +61,6 @@ class Outcome:
             or report.boot != target.boot
             or tuple(report.verdict.reasons) != tuple(target.reasons)
             or (report.busy is not None) != target.busy
-            or report.journal_seq != target.journal_seq
         )
 
 
@@ -75,6 +74,8 @@ def decide(result: PollResult) -> Outcome:
     before = result.target.health
     if result.report is not None:
         return Outcome(result, health.report(before, result.report.verdict.state, result.at), 1)
+    if result.failure is Failure.NOT_ENROLLED and before.reachability == health.NEVER:
+        return Outcome(result, Decision(before, (), visible=False), 1)  # nobody has tried to reach it yet
     decision = health.missed(before, result.at)
     return Outcome(result, decision, health.backoff(decision.health.misses))
 
@@ -154,6 +155,9 @@ def _figures(outcome: Outcome, *, update: bool) -> tuple[Any, ...]:
         figures.temp_celsius,
         figures.power_watts,
         _clock_offset_ms(report, result.at),
+        report.mono_ms,
+        report.journal_seq,
+        report.journal_head or "",
     )
 
 
@@ -212,6 +216,7 @@ def _state_row(outcome: Outcome) -> dict[str, Any]:
         "workloads": [_workload_row(w) for w in report.workloads] if result.keep_workloads else None,
         "boot": report.boot,
         "clock_offset_ms": _clock_offset_ms(report, result.at),
+        "mono_ms": report.mono_ms,
         "journal_seq": report.journal_seq,
         "journal_head": report.journal_head or "",
         "busy_until": report.busy.until.isoformat() if report.busy else None,
@@ -261,9 +266,20 @@ def _write_facts(cursor: Any, outcomes: Sequence[Outcome]) -> None:
     spans = [_span_row(outcome) for outcome in outcomes if outcome.new_components]
     if spans:
         cursor.execute(sql.WRITE_SPANS, [json.dumps(spans)] * 2)
+    returned = [outcome.result.target.site_id for outcome in outcomes if _returned(outcome)]
+    if returned:
+        cursor.execute(sql.READ_JOURNALS, [returned])
     well = [outcome.result.target.site_id for outcome in outcomes if _became_well(outcome)]
     if well:
         cursor.execute(sql.CLEAR_ACKNOWLEDGEMENTS, [well])
+
+
+def _returned(outcome: Outcome) -> bool:
+    """Whether the site has something to tell: it was out of reach, or has booted."""
+    report, target = outcome.report, outcome.result.target
+    return report is not None and (
+        (report.boot != target.boot) or any(change.state == health.REACHABLE for change in outcome.decision.changes)
+    )
 
 
 def _became_well(outcome: Outcome) -> bool:

@@ -20,6 +20,7 @@ from sites.models import (
     Acknowledgement,
     ComponentSpan,
     JoinToken,
+    JournalCursor,
     Outage,
     PollSchedule,
     Provider,
@@ -297,6 +298,7 @@ def _hand_over(site: Site, now: datetime) -> None:
     # The keys stay the site's; its next certificate comes from the new provider's CA. Who held a join string may not.
     SiteIdentity.objects.filter(site=site, state__in=LIVE_IDENTITIES).update(provider_id=site.provider_id)
     JoinToken.objects.filter(site=site, withdrawn_at=None).update(withdrawn_at=now)
+    JournalCursor.objects.filter(site=site).update(provider_id=site.provider_id)
     PollSchedule.objects.filter(site=site).update(provider_id=site.provider_id)
     SiteState.objects.filter(site=site).update(provider_id=site.provider_id, version=_next_version())
     Acknowledgement.objects.filter(site=site, cleared_at=None).update(cleared_at=now)

@@ -42,6 +42,7 @@ from sites.services.sites import acknowledge, change_life, create_site, poll_now
 from sites.states import LIFE_CHANGES, Axis
 from sites.views.answers import done
 from sites.views.identity import identity_context
+from sites.views.journal import journal_context
 
 RANGE_LABELS = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
 _STEPS = {"5m": 300.0, "1h": 3600.0}
@@ -58,6 +59,7 @@ def site_detail(request: ScopedRequest, slug: str) -> HttpResponse:
     context = (
         _live_context(request, site, chosen)
         | identity_context(request, site)
+        | journal_context(site)
         | {
             "ranges": [{"name": name, "label": RANGE_LABELS[name], "is_on": name == chosen} for name in RANGES],
             "audit": audit_of(site, limit=20),

@@ -198,7 +198,7 @@ class TestSimulate:
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(tmp_path / "control.sock"))
         simulator = Simulator(tmp_path, [site_spec(1)])
-        again = simulate(tmp_path / "fleet.json", free_port(), simulator.state)
+        again = simulate(tmp_path / "fleet.json", free_port(), tmp_path / "another")
         said = complaint(capsys, *again, "--control", str(simulator.control))
         assert "another simulator already listens" in said
         assert simulator.order("status")["sites"] == 1

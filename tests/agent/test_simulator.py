@@ -113,6 +113,14 @@ class TestVerdicts:
 
 
 class TestWire:
+    def test_off_is_dark_and_comes_back_in_another_boot(self, site: Site) -> None:
+        before = site.report().boot
+        with site.client() as client:
+            site.fail("off")
+            assert client.closed()
+        site.heal()
+        assert site.report().boot != before
+
     def test_dark_cuts_open_connections_and_refuses_new_ones(self, site: Site) -> None:
         with site.client() as client:
             assert client.get().status == 200

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from http.client import HTTPConnection
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -99,28 +99,29 @@ def test_each_peer_site_has_its_own_series_and_they_move() -> None:
     assert exporter.scrapes == 3
 
 
-def test_the_exporter_answers_at_every_address_of_the_block() -> None:
+def test_the_exporter_answers_at_every_address_of_the_block(tmp_path: Path) -> None:
     port = free_tcp_port()
-    command = [sys.executable, "-m", "bench.exporter", str(port)]
+    tls = peer._certify(tmp_path)
+    command = [sys.executable, "-m", "bench.exporter", str(port), str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
             for host in ("127.64.0.10", "127.64.19.250"):
-                connection = HTTPConnection(host, port, timeout=5)
+                connection = HTTPSConnection(host, port, timeout=5, context=tls)
                 for _ in range(2):  # kept alive
                     connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
                     response = connection.getresponse()
                     assert response.status == 200
                     assert len(response.read().splitlines()) == SERIES
                 connection.close()
-            assert peer.Prometheus(0, "", port).scrapes() == 4
+            assert peer.Prometheus(0, "", port, tls).scrapes() == 4
         finally:
             child.terminate()
 
 
-def test_the_peer_scrapes_one_address_a_host() -> None:
-    config = peer._config(300, 9300)
+def test_the_peer_scrapes_one_address_a_host(tmp_path: Path) -> None:
+    config = peer._config(300, 9300, tmp_path)
     [job] = config["scrape_configs"]  # type: ignore[misc]  # a list, in this test
     [targets] = job["static_configs"]
     assert len(set(targets["targets"])) == 300

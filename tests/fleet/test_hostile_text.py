@@ -8,15 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from django.utils import timezone
 
 from agent.protocol import Component, Workload
-from sites.models import Site
+from sites.models import JournalEntry, JournalEnvelope, Site
 from sites.services.reports import record_reports
 from sites.services.sites import update_site
 from tests.conftest import TEST, everything
 from tests.database import OWNER
 from tests.meta.routes import PAGES, PROVIDER, SITE
 from tests.sites.builders import a_report, polled
+from tests.sites.identities import keys
 
 HOSTILE = [
     "<script>probe()</script>",
@@ -112,7 +114,32 @@ def site(make_provider: Any, make_site: Any) -> Site:
             workloads=tuple(Workload(name=text, state="running", health="healthy", managed=True) for text in HOSTILE),
         )
         record_reports([replace(result, report=report)], poller="test")
+    write_journal(site)
     return site
+
+
+def write_journal(site: Site) -> None:
+    """What a hostile site may have written down, signed and all."""
+    identity = keys(site, host=" ".join(HOSTILE)[:255], agent=HOSTILE[0][:64])
+    common = {"site_id": site.pk, "provider_id": site.provider_id}
+    envelope = JournalEnvelope.objects.using("owner").create(
+        **common, identity_id=identity.pk, from_seq=1, to_seq=len(HOSTILE), head="sha256:" + "0" * 64, body=b""
+    )
+    now = timezone.now()
+    for seq, text in enumerate(HOSTILE, 1):
+        JournalEntry.objects.using("owner").create(
+            **common,
+            envelope_id=envelope.pk,
+            seq=seq,
+            digest="sha256:" + "0" * 64,
+            kind="access",
+            boot=text[:64],
+            mono_ms=0,
+            at=now,
+            mapped_at=now,
+            uncertainty_ms=0,
+            body={"who": text, "what": text, "outcome": text},
+        )
 
 
 READABLE = [route for route in PAGES if "GET" in route.methods]

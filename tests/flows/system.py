@@ -38,7 +38,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(ready: Callable[[], Any], seconds: float = 40.0, what: str = "") -> Any:
+def wait_for(ready: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
     """Return the first true value of `ready()`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -70,6 +70,7 @@ class System:
             "REDIS_URL": self.broker.url,
             "LOG_LEVEL": "INFO",
             "ARCHIPELAGO_SIGNER_SOCKET": str(self.state.runtime / "signer.sock"),
+            "ARCHIPELAGO_GATEWAY_SOCKETS": str(self.state.runtime),
             "ARCHIPELAGO_SIGNER_KEYS": str(folder / "keys"),
             "ARCHIPELAGO_GATEWAY_ADDRESS": settings.GATEWAY_ADDRESS,
         }
@@ -102,8 +103,12 @@ class System:
     def start_identity(self) -> None:
         """Start signer and gateway."""
         self.run(processes.signer(self.environ))
-        self.run(processes.gateway(self.environ))
+        self.start_gateway()
         wait_for(settings.SIGNER_SOCKET.exists, what="the signer")
+
+    def start_gateway(self) -> None:
+        """Start the gateway (again)."""
+        self.run(processes.gateway(self.environ))
 
     def start(self) -> None:
         """Start Redis, signer, gateway, beat, tick and the pollers."""
@@ -138,7 +143,9 @@ class System:
             connections[alias].close()
 
     # Sites ----------------------------------------------------------------------------------------------
-    def start_sites(self, count: int, *, provider_id: int, interval_s: int = 1) -> list[Site]:
+    def start_sites(
+        self, count: int, *, provider_id: int, interval_s: int = 1, dial_out: Sequence[int] = ()
+    ) -> list[Site]:
         """Make sites and the simulator that plays them."""
         rows = [
             {
@@ -154,11 +161,11 @@ class System:
             for number in range(count)
         ]
         sites = create_sites(actor=TEST, rights=everything(), rows=rows)
-        self.simulate(sites)
+        self.simulate(sites, dial_out=dial_out)
         return sites
 
-    def simulate(self, sites: Sequence[Site]) -> None:
-        """Start the simulator that plays these sites, which join by themselves."""
+    def simulate(self, sites: Sequence[Site], *, dial_out: Sequence[int] = ()) -> None:
+        """Start the simulator that plays these sites, which join by themselves; those numbered so dial out."""
         root_sha256 = bytes.fromhex(signing.roots().root_sha256)
         with scope(TEST):
             secrets = make_tokens(sites, made_by="test", now=timezone.now())
@@ -168,12 +175,13 @@ class System:
                 "join": join_string(site, secrets[site.pk], root_sha256=root_sha256),
                 "address": site.address.partition(":")[0],
                 "seed": site.pk,
+                "dial_out": number in dial_out,
                 "name": site.name,
                 "time_zone": "Europe/Berlin",
                 "workloads": 3,
                 "profile": "factory",
             }
-            for site in sites
+            for number, site in enumerate(sites)
         ]
         fleet_file = self.folder / "fleet.json"
         fleet_file.write_text(json.dumps({"sites": fleet}))
@@ -192,6 +200,10 @@ class System:
     def fail(self, mode: str, *sites: Site) -> None:
         """Have sites misbehave."""
         self._order({"cmd": "fail", "mode": mode, "sites": [str(site.uuid) for site in sites]})
+
+    def judge(self, state: str, *sites: Site) -> None:
+        """Have sites give a verdict of themselves."""
+        self._order({"cmd": "judge", "state": state, "sites": [str(site.uuid) for site in sites]})
 
     def heal(self, *sites: Site) -> None:
         """Have sites behave again."""

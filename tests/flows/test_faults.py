@@ -16,7 +16,16 @@ Make = Callable[..., Provider]
 
 
 def facts() -> list[tuple[Any, ...]]:
-    return query("SELECT site_id, axis, state, valid_from, valid_to FROM edge_sites_stateinterval ORDER BY id")
+    """What stands, once every site's journal has been read: until then it may put right when a state began."""
+    unread = (
+        "SELECT count(*) FROM edge_sites_pollschedule s LEFT JOIN edge_sites_journalcursor c USING (site_id)"
+        " WHERE coalesce(c.seq, 0) = 0"
+    )
+    wait_for(lambda: query(unread) == [(0,)], 120, "journals read")
+    return query(
+        "SELECT site_id, axis, state, valid_from, valid_to FROM edge_sites_stateinterval"
+        " WHERE superseded_at IS NULL ORDER BY site_id, axis, valid_from, id"
+    )
 
 
 def polled_again(sites: Sequence[Site], seconds: float = 60) -> None:

@@ -10,7 +10,12 @@ Make = Callable[..., Provider]
 
 
 def states(axis: str = "availability") -> list[tuple[int, str]]:
-    return query("SELECT site_id, state FROM edge_sites_stateinterval WHERE axis = %s ORDER BY id", axis)
+    """What stands, by site: a journal may correct when it began."""
+    return query(
+        "SELECT site_id, state FROM edge_sites_stateinterval"
+        " WHERE axis = %s AND superseded_at IS NULL ORDER BY site_id, valid_from, id",
+        axis,
+    )
 
 
 def test_sites_become_live_fail_and_recover(system: System, make_provider: Make) -> None:

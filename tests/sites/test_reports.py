@@ -226,3 +226,16 @@ def test_failure_classes_reach_the_row(make_site: Any) -> None:
         "identity_mismatch",
         "the agent answers for site x",
     )
+
+
+def test_a_site_that_has_not_joined_yet_was_never_out_of_reach(make_site: Any) -> None:
+    site = make_site()
+    for _ in range(4):
+        result = polled(site, None)
+        record(replace(result, failure=Failure.NOT_ENROLLED, detail="it has no accepted keys; let it join"))
+    assert rows("SELECT axis, state FROM edge_sites_stateinterval") == [("availability", "unknown")]
+    assert (state(site).misses, state(site).reachability, state(site).last_error) == (0, "", "not_enrolled")
+    record(polled(site, "up"))
+    for _ in range(3):  # revoked
+        record(replace(polled(site, None), failure=Failure.NOT_ENROLLED))
+    assert state(site).reachability == "unreachable"

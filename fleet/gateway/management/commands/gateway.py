@@ -9,10 +9,12 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from fleet.gateway.app import Gateway, quiet
-from fleet.kit import signing
+from fleet.kit import live, signing
+from sites.agent_client import gateway_socket
 
 logger = logging.getLogger(__name__)
 SIGNER_WAIT_S = 1.0
@@ -45,14 +47,21 @@ async def _serve(bind: str, port: int) -> None:
     if identity is None:
         return
     renewal = asyncio.create_task(_renew(identity))
-    runner = web.AppRunner(Gateway().application(), access_log=None, keepalive_timeout=75)
+    live.use_loop(loop)
+    gateway = Gateway()
+    runner = web.AppRunner(gateway.application(), access_log=None, keepalive_timeout=75)
     await runner.setup()
+    await gateway.links.listen(gateway_socket(settings.GATEWAY_ID))
+    leases = asyncio.create_task(gateway.keep_leases())
     await web.TCPSite(runner, bind, port, ssl_context=identity.context, backlog=4096).start()
     logger.info("gateway: sites may call in", extra={"bind": bind, "port": port})
     await ended.wait()
-    renewal.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await renewal
+    live.use_loop(None)
+    await gateway.links.close()
+    for task in (renewal, leases):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     await runner.cleanup()
 
 

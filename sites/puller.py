@@ -1,0 +1,114 @@
+"""Reads journals on, beside the polls of the same poller: paced, a bounded number at once, present states first.
+
+Polls are never behind it: their tasks run in another thread over the same loop, and this one rests between rounds.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from django.db import close_old_connections
+
+from sites.addresses import Vetting
+from sites.journal_client import JournalTrouble, acknowledge, fetch_page
+from sites.selectors.journal import Reading, readings
+from sites.services.backfill import note_acked, note_problem, record_page
+from sites.wire import Wire, WireError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+AT_ONCE = 20
+REST_S = 0.2
+IDLE_S = 5.0
+AFTER_FAILURE_S = 10.0
+
+
+class Puller(threading.Thread):
+    """One a poller process; ends with stop()."""
+
+    def __init__(self, poller: int, loop: asyncio.AbstractEventLoop, wire: Wire, vetting: Vetting) -> None:
+        """`poller` is the number whose shards are read; loop and wire are those of its polls."""
+        super().__init__(name="journal-puller", daemon=True)
+        self._poller = poller
+        self._loop = loop
+        self._wire = wire
+        self._vetting = vetting
+        self._ended = threading.Event()
+
+    def stop(self) -> None:
+        """End after the round that is under way."""
+        self._ended.set()
+        self.join(timeout=15)
+
+    def run(self) -> None:
+        """See Thread."""
+        while not self._ended.is_set():
+            try:
+                close_old_connections()
+                done = self.read_on()
+            except Exception:  # top of a thread: the database may be away; the next round finds all that is due
+                logger.exception("journals were not read")
+                self._ended.wait(AFTER_FAILURE_S)
+                continue
+            self._ended.wait(REST_S if done else IDLE_S)
+
+    def read_on(self) -> int:
+        """One round: a page of each journal that is due, up to AT_ONCE. Returns how many were due."""
+        due = readings(poller=self._poller, limit=AT_ONCE)
+        if due:
+            self._acknowledge(self._record(due, self._run_all([self._page(reading) for reading in due])))
+        return len(due)
+
+    def _record(self, due: Sequence[Reading], pages: Sequence[Any]) -> list[tuple[Reading, int, str]]:
+        """Commit what came; what may be acknowledged."""
+        safe = []
+        for reading, result in zip(due, pages, strict=True):
+            if isinstance(result, JournalTrouble):
+                logger.warning("journal: %s", result, extra={"site": reading.site_id})
+                note_problem(reading.site_id, str(result), alarm=result.alarm)
+            elif isinstance(result, WireError):
+                note_problem(reading.site_id, f"it was not reached for its journal: {result.detail}", alarm=False)
+            else:
+                page, body = result
+                if not page.entries:
+                    note_problem(
+                        reading.site_id, "it said that there was more in its journal than there is", alarm=False
+                    )
+                elif record_page(
+                    page, body, site_id=reading.site_id, identity_id=reading.identity_id, anchor=reading.anchor
+                ):
+                    safe.append((reading, page.to, page.head))
+        return safe
+
+    def _acknowledge(self, safe: Sequence[tuple[Reading, int, str]]) -> None:
+        """After the commit. A lost acknowledgement comes with the next page."""
+        answers = self._run_all([self._ack(reading, upto, head) for reading, upto, head in safe])
+        for (reading, upto, _), answer in zip(safe, answers, strict=True):
+            if isinstance(answer, JournalTrouble):
+                logger.warning("journal: %s", answer, extra={"site": reading.site_id})
+                if answer.alarm:
+                    note_problem(reading.site_id, str(answer), alarm=True)
+            elif not isinstance(answer, WireError):
+                note_acked(reading.site_id, upto)
+
+    async def _page(self, reading: Reading) -> Any:
+        try:
+            return await fetch_page(self._wire, reading, self._vetting)
+        except (JournalTrouble, WireError) as error:
+            return error
+
+    async def _ack(self, reading: Reading, upto: int, head: str) -> Any:
+        try:
+            return await acknowledge(self._wire, reading, self._vetting, upto, head)
+        except (JournalTrouble, WireError) as error:
+            return error
+
+    def _run_all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Run coroutines on the poller's loop, and wait for all of them; each has its own deadline."""
+
+        async def gathered() -> list[T]:
+            return list(await asyncio.gather(*work))
+
+        return asyncio.run_coroutine_threadsafe(gathered(), self._loop).result()
