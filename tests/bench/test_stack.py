@@ -47,7 +47,7 @@ def test_a_window_counts_polls_and_who_spent_what(stack: Stack) -> None:
 def test_memory_of_the_poller(stack: Stack) -> None:
     figure = polling.poller_memory(stack)
     assert figure.value is not None
-    assert 20 < figure.value < 250
+    assert 20 < figure.value < 700
 
 
 def test_a_fleet_is_held_when_all_of_it_is_polled_in_time() -> None:
