@@ -9,8 +9,9 @@ import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from django.db import close_old_connections
+from django.db import DataError, IntegrityError, close_old_connections
 
+from agent.protocol.journal import Page
 from sites.addresses import Vetting
 from sites.journal_client import JournalTrouble, acknowledge, fetch_page
 from sites.selectors.journal import Reading, readings
@@ -70,17 +71,24 @@ class Puller(threading.Thread):
                 note_problem(reading.site_id, str(result), alarm=result.alarm)
             elif isinstance(result, WireError):
                 note_problem(reading.site_id, f"it was not reached for its journal: {result.detail}", alarm=False)
-            else:
-                page, body = result
-                if not page.entries:
-                    note_problem(
-                        reading.site_id, "it said that there was more in its journal than there is", alarm=False
-                    )
-                elif record_page(
-                    page, body, site_id=reading.site_id, identity_id=reading.identity_id, anchor=reading.anchor
-                ):
-                    safe.append((reading, page.to, page.head))
+            elif self._is_stored(reading, *result):
+                safe.append((reading, result[0].to, result[0].head))
         return safe
+
+    @staticmethod
+    def _is_stored(reading: Reading, page: Page, body: bytes) -> bool:
+        """Store one site's page; one that cannot be stored is that site's trouble, and no other's."""
+        if not page.entries:
+            note_problem(reading.site_id, "its journal has less than it said", alarm=False)
+            return False
+        try:
+            return record_page(
+                page, body, site_id=reading.site_id, identity_id=reading.identity_id, anchor=reading.anchor
+            )
+        except (DataError, IntegrityError, OverflowError) as error:
+            logger.warning("a page cannot be stored: %s", error, extra={"site": reading.site_id})
+            note_problem(reading.site_id, f"its journal cannot be stored: {str(error).splitlines()[0]}", alarm=True)
+            return False
 
     def _acknowledge(self, safe: Sequence[tuple[Reading, int, str]]) -> None:
         """After the commit. A lost acknowledgement comes with the next page."""

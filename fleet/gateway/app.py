@@ -136,7 +136,7 @@ class Gateway:
                 refused = await self._in_thread(renew_leases, settings.GATEWAY_ID, now, linked - now)
                 linked = now
                 await self.links.end(refused)
-            except (OperationalError, InterfaceError) as error:
+            except Exception as error:  # noqa: BLE001  (the top of a task: without it every linked site is lost)
                 logger.warning("leases are not renewed: %s", str(error).split("\n")[0])
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._links_changed.wait(), LEASE_RENEW_S)

@@ -18,7 +18,16 @@ from fleet.kit import audit, live
 from fleet.kit.tenancy import job, scope
 from sites import journal_states, timeline
 from sites.journal_states import Anchor, Note, Tail
-from sites.models import JournalCursor, JournalEntry, JournalEnvelope, Outage, Site, SiteState, StateInterval
+from sites.models import (
+    JournalCursor,
+    JournalEntry,
+    JournalEnvelope,
+    Outage,
+    Site,
+    SiteState,
+    SiteTenure,
+    StateInterval,
+)
 from sites.services.backfill_samples import store_samples
 from sites.services.sites import object_of
 from sites.states import Axis, Source
@@ -33,7 +42,8 @@ _IN_ENVELOPE_ALONE = frozenset({"alive", "sample"})
 def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anchor: Anchor) -> bool:
     """Store a checked page and correct history by it. False when it does not continue what was read so far.
 
-    Changes cursor, envelopes, entries, samples, availability intervals and outages. Publishes hints.
+    Changes cursor, envelopes, entries, samples, availability intervals and outages. Publishes hints. Raises
+    OverflowError, DataError or IntegrityError, having changed nothing, for what cannot be stored.
     """
     with scope(BACKFILL):
         # Locked as record_reports() locks it: polls of this site wait meanwhile.
@@ -85,12 +95,15 @@ def note_problem(site_id: int, problem: str, *, alarm: bool) -> None:
 
 # Entries ----------------------------------------------------------------------------------------------------
 def _mapped(entries: Sequence[Entry], anchor: Anchor, last_at: datetime | None) -> list[tuple[datetime, int]]:
-    """The entries' moments by our clock, never going back: an entry cannot be older than the one before."""
+    """The entries' moments by our clock, never going back, and none after it was told of: whatever a site claims.
+
+    Raises OverflowError for a clock beyond all years.
+    """
     moments = []
+    now = timezone.now()
     for entry in entries:
         at, uncertainty_ms = anchor.map(entry)
-        if entry.seq <= anchor.seq:
-            at = min(at, anchor.at)
+        at = min(at, anchor.at if entry.seq <= anchor.seq else now)
         last_at = at if last_at is None else max(last_at, at)
         moments.append((last_at, uncertainty_ms))
     return moments
@@ -152,18 +165,23 @@ def _advance(cursor: JournalCursor, page: Page, tail: Tail | None, *, more: bool
 
 # History ----------------------------------------------------------------------------------------------------
 def _correct(site_id: int, spans: Sequence[journal_states.Span]) -> bool:
-    """Supersede what the spans contradict. Returns whether anything did."""
-    if not spans:
-        return False
+    """Supersede what the spans contradict, back to when the present provider took over, and not before.
+
+    Returns whether anything did.
+    """
+    floor = SiteTenure.objects.get(site_id=site_id, valid_to=None).valid_from
     proven = [
         Evidence(
-            _moment(span.begin_ms),
+            max(floor, _moment(span.begin_ms)),
             _moment(span.end_ms),
             span.state,
             {"journal": {"from_seq": span.from_seq, "to_seq": span.to_seq, "why": span.why}},
         )
         for span in spans
+        if _moment(span.end_ms) > floor
     ]
+    if not proven:
+        return False
     rows = {row.pk: row for row in _standing(site_id, proven[0].begin, proven[-1].end)}
     correction = timeline.correct([_interval(row) for row in rows.values()], proven)
     if not correction.superseded:

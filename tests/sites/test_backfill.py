@@ -1,6 +1,7 @@
 """A site's journal becomes history: twelve hours without a link, an outage and a power loss inside."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,11 +25,15 @@ from sites.models import (
     Outage,
     Site,
     SiteIdentity,
+    SiteTenure,
     StateInterval,
 )
+from sites.puller import Puller
+from sites.selectors.journal import Reading
 from sites.services.backfill import note_acked, note_problem, record_page
 from sites.services.reports import record_reports
 from sites.services.storage import keep_partitions
+from sites.wire import Peer
 from tests.sites.builders import polled
 
 OWNER = "owner"
@@ -131,6 +136,7 @@ def told(make_site: Callable[..., Site], tmp_path: Path) -> Iterator[SiteWithJou
                     *(None if end is None else NOW, source),
                 ],
             )
+    SiteTenure.objects.using(OWNER).filter(site=site).update(valid_from=NOW - timedelta(days=9))
     journal = Journal.open(tmp_path / "journal.sqlite", bound_bytes=32 << 20)
     yield SiteWithJournal(site, journal)
     journal.close()
@@ -262,6 +268,49 @@ def test_figures_kept_while_nobody_polled_fill_the_charts(told):
             (NOW - timedelta(minutes=5), 0.5, None),
             (NOW - timedelta(minutes=4), 0.5, None),
         ]
+
+
+def test_what_a_site_claims_of_the_future_is_not_later_than_now(told):
+    told.verdict(800, "up")
+    told.live(799, 700)
+    page, body = told.page(0, None)
+    early = replace(told.anchor(), seq=0)  # the report came before all of it
+    told.boots["a"] -= timedelta(days=400)
+    far = replace(early, mono_ms=early.mono_ms - round(timedelta(days=400).total_seconds() * 1000))
+    assert record_page(page, body, site_id=told.site.pk, identity_id=told.identity.pk, anchor=far)
+    assert JournalCursor.objects.using(OWNER).get(site=told.site).last_at <= datetime.now(UTC)
+    assert all(begin >= -1 for _, begin, _, _ in told.availability())
+
+
+def test_a_clock_beyond_all_years_changes_nothing(told):
+    told.verdict(800, "up")
+    told.live(799, 700)
+    page, body = told.page(0, None)
+    stands = told.availability()
+    wrong = replace(told.anchor(), mono_ms=2**62)
+    with pytest.raises(OverflowError):
+        record_page(page, body, site_id=told.site.pk, identity_id=told.identity.pk, anchor=wrong)
+    assert told.availability() == stands
+    assert not JournalEnvelope.objects.using(OWNER).exists()
+
+
+def test_one_sites_page_that_cannot_be_stored_is_its_own_trouble(told):
+    told.verdict(800, "up")
+    page, body = told.page(0, None)
+    peer, wrong = Peer("", "", ""), replace(told.anchor(), mono_ms=2**62)
+    reading = Reading(told.site.pk, told.site.uuid, peer, (), told.identity.pk, told.public, 0, "", 0, wrong)
+    assert Puller._is_stored(reading, page, body) is False
+    assert "cannot be stored" in JournalCursor.objects.using(OWNER).get(site=told.site).problem
+    assert AuditEntry.objects.using(OWNER).filter(action="journal.alarm").count() == 1
+    assert Puller._is_stored(replace(reading, anchor=told.anchor()), page, body) is True
+
+
+def test_a_journal_rewrites_nothing_from_before_its_provider_took_over(told):
+    SiteTenure.objects.using(OWNER).filter(site=told.site).update(valid_from=NOW - timedelta(minutes=300))
+    told.verdict(800, "down")
+    told.live(799, 1)
+    told.read_all()
+    assert told.availability()[:2] == [("up", 1500, 720, "poll"), ("unknown", 720, 300, "poll")]
 
 
 def test_a_problem_is_said_with_the_site_and_audited_once(told):
