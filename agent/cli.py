@@ -25,11 +25,12 @@ from agent.identity import Identity, IdentityError, IdentityFile, SiteTls
 from agent.journal_file import InUseError
 from agent.keeping import Keeper, open_identities
 from agent.link import Links
+from agent.listening import ListenError, bind_address, bind_block
 from agent.memory import Memory
 from agent.process import die_with_parent, log_to_stdout, raise_file_limit, signal_to_end
 from agent.protocol import KINDS, STATES, ProtocolError
 from agent.protocol.identity import Join, read_join
-from agent.server import ROUTE, AgentServer, AtAnyAddress, ListenError, bind_address, bind_block
+from agent.server import ROUTE, AgentServer, AtAnyAddress
 from agent.simulator import SimulatedFleet
 from agent.virtual_site import MODES
 

@@ -5,7 +5,6 @@ The transport is behind this one seam: backends make report bodies and know noth
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
@@ -21,6 +20,7 @@ import msgspec
 from agent.backends.base import Backend
 from agent.identity import HANDSHAKE_S, SiteTls, names_of
 from agent.journal import AheadError, JournalError
+from agent.listening import BACKLOG
 from agent.memory import Memory
 from agent.protocol import ProtocolError
 from agent.protocol.journal import MAX_PAGE_ENTRIES, decode_ack, encode_ack
@@ -29,7 +29,6 @@ MAX_REQUEST_BYTES: Final = 16_384
 MAX_TARGET_BYTES: Final = 2_048
 REQUEST_TIMEOUT_S: Final = 10.0
 IDLE_TIMEOUT_S: Final = 900.0
-BACKLOG: Final = 16_384
 ROUTE: Final = "/v1/report"
 JOURNAL_ROUTE: Final = "/v1/journal"
 ACK_ROUTE: Final = "/v1/journal/ack"
@@ -48,10 +47,6 @@ _STATUS: Final = {
 _METHODS: Final = {ROUTE: b"GET", JOURNAL_ROUTE: b"GET", ACK_ROUTE: b"POST"}
 T = TypeVar("T")
 log = logging.getLogger("agent")
-
-
-class ListenError(Exception):
-    """The address cannot be listened on; the message says why in one line."""
 
 
 class AtAnyAddress(Mapping[str, T]):
@@ -358,68 +353,9 @@ class AgentServer:
                     connection.transport.abort()
 
 
-def bind_address(host: str, port: int) -> socket.socket:
-    """A socket that listens on one address of this machine. Raises ListenError."""
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        raise ListenError(f"{host} is not an address") from None
-    sock = _new_socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
-    try:
-        sock.bind((host, port))
-        sock.listen(BACKLOG)  # here, for it too may find the address taken
-    except (OSError, OverflowError) as error:
-        sock.close()
-        raise ListenError(f"cannot listen on {host}:{port}: {_why(error)}") from None
-    return sock
-
-
-def bind_block(addresses: list[str], port: int) -> list[socket.socket]:
-    """Sockets that receive what is sent to any of these loopback addresses at `port`.
-
-    One socket tied to the loopback device serves them all; where that is not permitted, each address gets
-    its own, and nothing is ever bound to the wildcard address of a real device. Raises ListenError.
-    """
-    sock = _new_socket()
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
-    except OSError:
-        sock.close()
-        return _bind_each(addresses, port)
-    try:
-        sock.bind(("0.0.0.0", port))  # noqa: S104  # bound to the device `lo` just above
-        sock.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        sock.close()
-        raise ListenError(f"cannot listen on port {port} of the loopback device: {_why(error)}") from None
-    return [sock]
-
-
-def _bind_each(addresses: list[str], port: int) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    try:
-        for address in addresses:
-            sockets.append(bind_address(address, port))
-    except ListenError:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def _new_socket(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return sock
-
-
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
     """A whole number of the query. Raises ValueError."""
     text = query.get(name, str(default))
     if not text.isdecimal() or len(text) > 19:
         raise ValueError(f"{name} is not a number")
     return int(text)
-
-
-def _why(error: Exception) -> str:
-    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)

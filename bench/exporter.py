@@ -14,7 +14,7 @@ from random import Random
 
 import uvloop
 
-from agent.server import bind_block
+from agent.listening import bind_block
 
 SERIES = 32
 WORKLOADS = ("pos", "inventory", "cache", "camera")

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from agent.cli import main
+from agent.listening import bind_block
 from agent.protocol import decode_report
 from agent.protocol.identity import Join, site_name, write_join
-from agent.server import bind_block
 from tests.agent.factories import SITE
 from tests.agent.wire import (
     DEADLINE_S,

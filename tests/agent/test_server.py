@@ -9,8 +9,9 @@ import psutil
 import pytest
 
 from agent.backends.host import HostBackend
+from agent.listening import ListenError, _bind_each, bind_address, bind_block
 from agent.protocol import decode_report
-from agent.server import AgentServer, ListenError, _bind_each, bind_address, bind_block
+from agent.server import AgentServer
 from tests.agent.factories import SITE
 from tests.agent.wire import Client, free_port
 

@@ -16,8 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from agent import server as server_module
 from agent.backends.host import HostBackend
 from agent.identity import Identity, Keys, SiteTls
+from agent.listening import bind_address
 from agent.protocol.identity import site_name
-from agent.server import AgentServer, bind_address
+from agent.server import AgentServer
 from fleet.signer.authority import Issuer
 from sites import wire as wire_module
 from sites.addresses import Vetting, networks
