@@ -57,7 +57,7 @@ def fetch_roots(join: Join) -> tuple[str, ...]:
     try:
         root = ssl.PEM_cert_to_DER_cert(roots[0])
     except ValueError:
-        raise CallError("the gateway sent a root that cannot be read") from None
+        raise CallError("the gateway sent a root that cannot be read", "root") from None
     if hashlib.sha256(root).digest() != join.root_sha256:
         raise CallError("the gateway shows another root than the join string names: somebody is in between", "root")
     return (ssl.DER_cert_to_PEM_cert(root),)
