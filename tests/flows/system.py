@@ -236,3 +236,12 @@ def shown(sites: Sequence[Site]) -> list[str]:
 def all_up(sites: Sequence[Site]) -> bool:
     """Whether all are shown as up."""
     return set(shown(sites)) == {"up"}
+
+
+def wait_for_journals() -> None:
+    """Until every site's journal has been read once: it may put right when the first states began."""
+    unread = (
+        "SELECT count(*) FROM edge_sites_pollschedule s LEFT JOIN edge_sites_journalcursor c USING (site_id)"
+        " WHERE coalesce(c.seq, 0) = 0"
+    )
+    wait_for(lambda: query(unread) == [(0,)], 120, "journals read")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sites.models import Provider, Site
-from tests.flows.system import System, all_up, query, shown, wait_for
+from tests.flows.system import System, all_up, query, shown, wait_for, wait_for_journals
 from tests.services import crash_database
 
 pytestmark = pytest.mark.full
@@ -16,12 +16,8 @@ Make = Callable[..., Provider]
 
 
 def facts() -> list[tuple[Any, ...]]:
-    """What stands, once every site's journal has been read: until then it may put right when a state began."""
-    unread = (
-        "SELECT count(*) FROM edge_sites_pollschedule s LEFT JOIN edge_sites_journalcursor c USING (site_id)"
-        " WHERE coalesce(c.seq, 0) = 0"
-    )
-    wait_for(lambda: query(unread) == [(0,)], 120, "journals read")
+    """What stands, once every site's journal has been read."""
+    wait_for_journals()
     return query(
         "SELECT site_id, axis, state, valid_from, valid_to FROM edge_sites_stateinterval"
         " WHERE superseded_at IS NULL ORDER BY site_id, axis, valid_from, id"

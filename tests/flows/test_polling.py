@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from sites.models import Provider
-from tests.flows.system import System, all_up, end_application_connections, query, shown, wait_for
+from tests.flows.system import System, all_up, end_application_connections, query, shown, wait_for, wait_for_journals
 
 Make = Callable[..., Provider]
 
@@ -45,6 +45,7 @@ def test_sites_become_live_fail_and_recover(system: System, make_provider: Make)
 def test_killed_poller_costs_latency_only(system: System, make_provider: Make) -> None:
     sites = system.start_sites(10, provider_id=make_provider().pk)
     wait_for(lambda: all_up(sites), what="all up")
+    wait_for_journals()
     before = states() + states("reachability")
     for _ in range(3):
         system.kill("poller0")
@@ -60,6 +61,7 @@ def test_killed_poller_costs_latency_only(system: System, make_provider: Make) -
 def test_lost_redis_costs_latency_only(system: System, make_provider: Make) -> None:
     sites = system.start_sites(10, provider_id=make_provider().pk)
     wait_for(lambda: all_up(sites), what="all up")
+    wait_for_journals()
     before = states() + states("reachability")
     system.kill("redis")
     time.sleep(3)
@@ -72,6 +74,7 @@ def test_lost_redis_costs_latency_only(system: System, make_provider: Make) -> N
 def test_lost_database_connections_cost_latency_only(system: System, make_provider: Make) -> None:
     sites = system.start_sites(10, provider_id=make_provider().pk)
     wait_for(lambda: all_up(sites), what="all up")
+    wait_for_journals()
     before = states()
     for _ in range(3):
         end_application_connections()
