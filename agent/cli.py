@@ -19,6 +19,7 @@ import uvloop
 from agent import __version__
 from agent.backends.host import HostBackend
 from agent.churn import MAX_PER_MINUTE
+from agent.connection import ROUTE
 from agent.control import ControlError, ControlServer, request
 from agent.fleet_file import MAX_SITES, FleetFileError, read_fleet
 from agent.identity import Identity, IdentityError, IdentityFile, SiteTls
@@ -30,7 +31,7 @@ from agent.memory import Memory
 from agent.process import die_with_parent, log_to_stdout, raise_file_limit, signal_to_end
 from agent.protocol import KINDS, STATES, ProtocolError
 from agent.protocol.identity import Join, read_join
-from agent.server import ROUTE, AgentServer, AtAnyAddress
+from agent.server import AgentServer, AtAnyAddress
 from agent.simulator import SimulatedFleet
 from agent.virtual_site import MODES
 
@@ -63,20 +64,22 @@ async def _run_host(site: UUID, state: Path, join_file: Path | None, listen: tup
     end = signal_to_end()
     joins = _read_joins({site: join_file.read_text()} if join_file is not None and join_file.exists() else {})
     door: AtAnyAddress[SiteTls] = AtAnyAddress()
+    backend = HostBackend(site)
+    memory = Memory(state / JOURNAL, [backend])
+    linked = Links()
 
     def certified(identity: Identity) -> None:
+        memory.sign_as(identity)
         linked.certify(identity)
         if door.thing is None:
             door.thing = SiteTls(identity)
         else:
             door.thing.update(identity)
 
-    backend = HostBackend(site)
-    linked = Links()
-    with _kept(state / IDENTITIES, [site], joins, certified) as identities:
-        memory = Memory(state / JOURNAL, [backend])
-        memory.sign_as(*identities)
-        server = AgentServer(AtAnyAddress(backend), max_connections=HOST_CONNECTIONS, tls=door, memory=memory)
+    with _kept(state / IDENTITIES, [site], joins, certified) as keeper:
+        server = AgentServer(
+            AtAnyAddress(backend), max_connections=HOST_CONNECTIONS, tls=door, memory=memory, renewals=keeper
+        )
         memory.start()
         if dial_out:
             linked.keep(site, listen[0], server.new_connection)
@@ -103,8 +106,11 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
     addresses = {spec.site: spec.address for spec in specs}
     calling = {spec.site for spec in specs if spec.dial_out}
     linked = Links()
+    fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES, tls=doors)
+    fleet.server.memory = memory = Memory(state / JOURNAL, fleet.sites)
 
     def certified(identity: Identity) -> None:
+        memory.sign_as(identity)
         if identity.site in calling:
             linked.certify(identity)
             return
@@ -114,12 +120,10 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
         else:
             door.update(identity)
 
-    fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES, tls=doors)
     control = ControlServer(fleet, control_path) if control_path is not None else None
     joins = _read_joins({spec.site: spec.join for spec in specs if spec.join})
-    with _kept(state / IDENTITIES, list(addresses), joins, certified) as identities:
-        fleet.server.memory = memory = Memory(state / JOURNAL, fleet.sites)
-        memory.sign_as(*identities)
+    with _kept(state / IDENTITIES, list(addresses), joins, certified) as keeper:
+        fleet.server.renewals = keeper
         memory.start()
         for site in calling:
             linked.keep(site, addresses[site], fleet.server.new_connection)
@@ -139,7 +143,7 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
 @contextmanager
 def _kept(
     path: Path, sites: list[UUID], joins: Mapping[UUID, Join], certified: Callable[[Identity], None]
-) -> Iterator[list[Identity]]:
+) -> Iterator[Keeper]:
     """Keep the identities of sites for as long as we run. `certified` is called in this loop, now and at each renewal.
 
     Raises IdentityError.
@@ -153,7 +157,7 @@ def _kept(
     keeper = Keeper(file, identities.values(), joins, lambda identity: _soon(loop, partial(_try, certified, identity)))
     keeper.start()
     try:
-        yield list(identities.values())
+        yield keeper
     finally:
         keeper.stop()
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,6 +35,7 @@ from agent.protocol.identity import (
     EnrolRequest,
     RenewRequest,
     enrol_message,
+    is_site_name,
     key_fingerprint,
     renew_message,
     service_name,
@@ -143,6 +145,42 @@ class Identity:
             raise IdentityError("the centre sent a certificate for another key")
         return replace(self, certificates=certificates)
 
+    def with_chain(self, chain: tuple[str, ...], *, now: datetime) -> "Identity":
+        """The same site with another chain that its own roots vouch for, for this very site and valid now.
+
+        A chain that nobody can check would cut the site off. Raises IdentityError.
+        """
+        if self.certificates is None:
+            raise IdentityError("this site has no certificate yet")
+        renewed = self.with_certificates(msgspec.structs.replace(self.certificates, chain=chain))
+        leaf, *issuers = [x509.load_pem_x509_certificate(pem.encode()) for pem in chain]
+        if not _vouched(leaf, issuers, [x509.load_pem_x509_certificate(p.encode()) for p in self.certificates.roots]):
+            raise IdentityError("no root of this site vouches for the certificate that the centre sent")
+        names = certified_names(chain[0])
+        if not names or not all(is_site_name(name, self.certificates.fleet, self.site) for name in names):
+            raise IdentityError("the centre sent the certificate of another site")
+        if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
+            raise IdentityError("the certificate that the centre sent is not valid now; is the clock right?")
+        return renewed
+
+
+def _vouched(leaf: x509.Certificate, issuers: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
+    """Whether each certificate is signed by the next, and the last by a root."""
+    above = leaf
+    for issuer in issuers:
+        if not _signed(above, issuer):
+            return False
+        above = issuer
+    return any(_signed(above, root) for root in roots)
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return True
+
 
 # TLS --------------------------------------------------------------------------------------------------------
 class SiteTls:
@@ -170,13 +208,21 @@ class SiteTls:
         except ssl.SSLError as error:
             raise IdentityError(f"the centre's root cannot be read: {error.reason}") from None
         self.caller = service_name(certificates.fleet, "dashboard")
-        leaf = x509.load_pem_x509_certificate(certificates.chain[0].encode())
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        self.names = frozenset(names.get_values_for_type(x509.DNSName))
+        self.names = certified_names(certificates.chain[0])
 
     def admits(self, ssl_object: ssl.SSLObject) -> bool:
         """Whether a connection was dialled by this site's name, and by the centre's dashboard and nobody else."""
         return ssl_object.context is self.context and self.caller in names_of(ssl_object.getpeercert())
+
+
+def certified_names(leaf_pem: str) -> frozenset[str]:
+    """The DNS names in a certificate."""
+    leaf = x509.load_pem_x509_certificate(leaf_pem.encode())
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(names.get_values_for_type(x509.DNSName))
 
 
 def load_chain(context: ssl.SSLContext, identity: Identity) -> None:

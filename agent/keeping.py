@@ -13,7 +13,7 @@ from uuid import UUID
 
 from agent.calling import CallError, Gateway, fetch_roots, trusted
 from agent.identity import Identity, IdentityError, IdentityFile, Keys
-from agent.protocol.identity import Certificates, Join
+from agent.protocol.identity import Certificates, Join, RenewRequest, TakenAnswer
 
 RETRY_S: Final = (1.0, 60.0)
 REFUSED_S: Final = 60.0
@@ -54,6 +54,7 @@ class Keeper(threading.Thread):
         super().__init__(name="identity keeper", daemon=True)
         self.problems: dict[UUID, str] = {}
         self._file = file
+        self._lock = threading.Lock()  # the event loop asks and gives too
         self._identities = {identity.site: identity for identity in identities}
         self._joins = joins
         self._renewed = renewed
@@ -98,14 +99,50 @@ class Keeper(threading.Thread):
             identity = identity.with_certificates(certificates)
         except (CallError, IdentityError) as error:
             return self._failed(site, error)
-        self._identities[site] = identity
-        self._unkept.append(identity)
-        self._pauses.pop(site, None)
-        if self.problems.pop(site, None) is not None:
-            log.info("site %s is certified again", site)
-        self._renewed(identity)
+        with self._lock:
+            self._identities[site] = identity
+            self._unkept.append(identity)
+        self._use(identity)
         return self._until_renewal_s(identity)
 
+    def _use(self, identity: Identity) -> None:
+        self._pauses.pop(identity.site, None)
+        if self.problems.pop(identity.site, None) is not None:
+            log.info("site %s is certified again", identity.site)
+        self._renewed(identity)
+
+    # From the centre's side -----------------------------------------------------------------------------------
+    def renewal(self, site: UUID, nonce: bytes) -> RenewRequest:
+        """The site's request to have its key certified. Raises IdentityError. For any thread."""
+        identity = self._identities.get(site)
+        if identity is None:
+            raise IdentityError("no such site is kept here")
+        return identity.renew_request(nonce)
+
+    def take(self, site: UUID, certificates: Certificates) -> TakenAnswer:
+        """Use the chain that the centre has sent, once it is on the disk; roots and gateway stay. For any thread.
+
+        Raises IdentityError when it cannot be kept.
+        """
+        with self._lock:
+            identity = self._identities.get(site)
+            if identity is None or identity.certificates is None:
+                return TakenAnswer(state="refused", reason="this site has not enrolled")
+            if certificates.chain == identity.certificates.chain:
+                return TakenAnswer(state="unchanged")
+            try:
+                renewed = identity.with_chain(certificates.chain, now=datetime.now(UTC))
+            except IdentityError as error:
+                log.warning("site %s refused certificates of the centre: %s", site, error)
+                return TakenAnswer(state="refused", reason=str(error)[:300])
+            self._unkept = [other for other in self._unkept if other.site != site]
+            self._file.put(renewed)
+            self._identities[site] = renewed
+        self._use(renewed)
+        log.info("site %s has new certificates, sent by the centre", site)
+        return TakenAnswer(state="taken")
+
+    # By the keeper's own calls --------------------------------------------------------------------------------
     def _ask(self, identity: Identity) -> tuple[Certificates | None, float]:
         """New certificates, or seconds after which to ask again. Raises CallError."""
         if identity.certificates is not None:
@@ -142,8 +179,9 @@ class Keeper(threading.Thread):
     def _make_new_keys(self, site: UUID) -> None:
         """The centre never again accepts the old ones. The new ones are on the disk before they are shown."""
         fresh = Identity(site, Keys.make())
-        self._file.put(fresh)
-        self._identities[site] = fresh
+        with self._lock:
+            self._file.put(fresh)
+            self._identities[site] = fresh
         log.warning("site %s: its keys were revoked; it has made new ones", site)
 
     def _failed(self, site: UUID, error: CallError | IdentityError) -> float:
@@ -172,12 +210,13 @@ class Keeper(threading.Thread):
     # Files and connections ------------------------------------------------------------------------------------
     def _keep(self) -> None:
         """Write what is new; a thousand at once cost what one does."""
-        unkept, self._unkept, self._kept_at = self._unkept, [], time.monotonic()
-        if unkept:
-            try:
-                self._file.put(*unkept)
-            except IdentityError as error:
-                log.warning("certificates are not kept, and will be asked for again: %s", error)
+        with self._lock:
+            unkept, self._unkept, self._kept_at = self._unkept, [], time.monotonic()
+            if unkept:
+                try:
+                    self._file.put(*unkept)
+                except IdentityError as error:
+                    log.warning("certificates are not kept, and will be asked for again: %s", error)
 
     def _gateway_of(self, join: Join) -> Gateway:
         key = (join.gateway, join.fleet, join.root_sha256.hex())

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from agent.calling import CallError, split_endpoint, trusted
-from agent.identity import Identity, IdentityError
+from agent.identity import Identity, IdentityError, certified_names
 from agent.protocol.identity import service_name
 
 PATH: Final = "/agent/v1/link"
@@ -27,6 +27,7 @@ MAX_MESSAGE_BYTES: Final = 1 << 20
 OPEN_S: Final = 10.0
 PING_S: Final = 20.0
 RETRY_S: Final = (1.0, 60.0)
+RELINK_S: Final = 0.5
 
 log = logging.getLogger("agent")
 
@@ -83,7 +84,14 @@ class Link:
         self._context = context
         self._random = Random()
         self._protocol: asyncio.Protocol | None = None
+        self._socket: ClientConnection | None = None
+        self._closing: asyncio.Task[None] | None = None
         self.linked = False
+
+    def call_again(self) -> None:
+        """End the link, to be opened anew with the certificate that the site has now."""
+        if self._socket is not None:
+            self._closing = asyncio.create_task(self._socket.close())
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -119,11 +127,13 @@ class Link:
             proxy=None,
         ) as socket:
             self.linked = True
+            self._socket = socket
             outgoing: asyncio.Queue[bytes | str] = asyncio.Queue()
             sender = asyncio.create_task(_send_all(socket, outgoing))
             try:
                 await self._serve(socket, outgoing.put_nowait)
             finally:
+                self._socket = None
                 sender.cancel()
                 self._end(None)
                 with contextlib.suppress(asyncio.CancelledError, WebSocketException):
@@ -155,6 +165,8 @@ class Links:
 
     def __init__(self) -> None:
         self._known: dict[UUID, tuple[str, str, ssl.SSLContext]] = {}
+        self._names: dict[UUID, frozenset[str]] = {}
+        self._links: dict[UUID, Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def certify(self, identity: Identity) -> None:
@@ -167,10 +179,15 @@ class Links:
         except CallError as error:
             raise IdentityError(str(error)) from None
         self._known[identity.site] = (certificates.gateway, certificates.fleet, context)
+        name = certified_names(certificates.chain[0])
+        if self._names.get(identity.site, name) != name and identity.site in self._links:
+            # The gateway knows a link by the name it came with. What asked for the change is answered first.
+            asyncio.get_running_loop().call_later(RELINK_S, self._links[identity.site].call_again)
+        self._names[identity.site] = name
 
     def keep(self, site: UUID, address: str, accept: Callable[[], asyncio.Protocol]) -> None:
         """Keep the site linked from now on, in the running loop."""
-        link = Link(address, accept, lambda: self._known.get(site))
+        self._links[site] = link = Link(address, accept, lambda: self._known.get(site))
         self._tasks.append(asyncio.create_task(link.run()))
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import uuid5
 
 from agent.backends.simulated import with_fields
-from agent.server import Connection
+from agent.connection import Connection
 from agent.virtual_site import Mode, VirtualSite
 
 HEADERS: Final = 1_000_000

@@ -22,7 +22,7 @@ def schema() -> dict[str, Any]:
     bodies = (entries.Alive, entries.Start, entries.Components, entries.Receipt, entries.Access, entries.Gap)
     messages = (
         *(Report, identity.Join, identity.EnrolRequest, identity.EnrolAnswer, identity.Certificates),
-        *(identity.NonceAnswer, identity.RenewRequest, identity.RootsAnswer, identity.Refusal),
+        *(identity.NonceAnswer, identity.RenewRequest, identity.RootsAnswer, identity.Refusal, identity.TakenAnswer),
         *(journal.AckRequest, journal.AckAnswer, *bodies),
     )
     _, components = msgspec.json.schema_components(messages, ref_template="#/$defs/{name}")

@@ -3,59 +3,27 @@
 Polls are never behind it: their tasks run in another thread over the same loop, and this one rests between rounds.
 """
 
-import asyncio
 import logging
-import threading
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-from django.db import DataError, IntegrityError, close_old_connections
+from django.db import DataError, IntegrityError
 
 from agent.protocol.journal import Page
-from sites.addresses import Vetting
+from sites.beside import Beside
 from sites.journal_client import JournalTrouble, acknowledge, fetch_page
 from sites.selectors.journal import Reading, readings
 from sites.services.backfill import note_acked, note_problem, record_page
-from sites.wire import Wire, WireError
+from sites.wire import WireError
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 AT_ONCE = 20
-REST_S = 0.2
-IDLE_S = 5.0
-AFTER_FAILURE_S = 10.0
 
 
-class Puller(threading.Thread):
+class Puller(Beside):
     """One a poller process; ends with stop()."""
 
-    def __init__(self, poller: int, loop: asyncio.AbstractEventLoop, wire: Wire, vetting: Vetting) -> None:
-        """`poller` is the number whose shards are read; loop and wire are those of its polls."""
-        super().__init__(name="journal-puller", daemon=True)
-        self._poller = poller
-        self._loop = loop
-        self._wire = wire
-        self._vetting = vetting
-        self._ended = threading.Event()
-
-    def stop(self) -> None:
-        """End after the round that is under way."""
-        self._ended.set()
-        self.join(timeout=15)
-
-    def run(self) -> None:
-        """See Thread."""
-        while not self._ended.is_set():
-            try:
-                close_old_connections()
-                done = self.read_on()
-            except Exception:  # top of a thread: the database may be away; the next round finds all that is due
-                logger.exception("journals were not read")
-                self._ended.wait(AFTER_FAILURE_S)
-                continue
-            self._ended.wait(REST_S if done else IDLE_S)
-
-    def read_on(self) -> int:
+    def work(self) -> int:
         """One round: a page of each journal that is due, up to AT_ONCE. Returns how many were due."""
         due = readings(poller=self._poller, limit=AT_ONCE)
         if due:
@@ -112,11 +80,3 @@ class Puller(threading.Thread):
             return await acknowledge(self._wire, reading, self._vetting, upto, head)
         except (JournalTrouble, WireError) as error:
             return error
-
-    def _run_all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-        """Run coroutines on the poller's loop, and wait for all of them; each has its own deadline."""
-
-        async def gathered() -> list[T]:
-            return list(await asyncio.gather(*work))
-
-        return asyncio.run_coroutine_threadsafe(gathered(), self._loop).result()

@@ -11,8 +11,10 @@ from celery.signals import worker_shutdown
 from django.utils import timezone
 
 from fleet.kit import signing
+from sites.beside import Beside
 from sites.poller import Poller
 from sites.puller import Puller
+from sites.renewer import Renewer
 from sites.selectors.polling import poll_targets
 from sites.services.claims import claim
 from sites.services.reports import record_reports
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 POLLER_NAME = f"{socket.gethostname()}.{os.environ.get('ARCHIPELAGO_POLLER', '0')}"
 BEAT_EVERY_S = 20
 _poller: Poller | None = None
-_puller: Puller | None = None
+_beside: list[Beside] = []
 _identity: signing.ServiceIdentity | None = None
 _ask_again_at = 0.0
 
@@ -33,7 +35,7 @@ def the_poller() -> Poller:
 
     Raises SignerAway or SignerRefused: without one nobody is polled, rather than every site found unreachable.
     """
-    global _poller, _puller, _identity, _ask_again_at  # noqa: PLW0603  (one process, one loop, for its whole life)
+    global _poller, _identity, _ask_again_at  # noqa: PLW0603  (one process, one loop, for its whole life)
     now = timezone.now()
     if _identity is None or (now >= _identity.issued.half_life and time.monotonic() >= _ask_again_at):
         _ask_again_at = time.monotonic() + 60
@@ -48,15 +50,17 @@ def the_poller() -> Poller:
     if _poller is None:
         _poller = Poller(lambda results: record_reports(results, poller=POLLER_NAME), tls=_identity.context)
         _poller.start()
-        _puller = Puller(int(os.environ.get("ARCHIPELAGO_POLLER", "0")), *_poller.reach)
-        _puller.start()
+        number = int(os.environ.get("ARCHIPELAGO_POLLER", "0"))
+        _beside.extend([Puller(number, *_poller.reach), Renewer(number, *_poller.reach)])
+        for thread in _beside:
+            thread.start()
     return _poller
 
 
 @worker_shutdown.connect
 def _stop_poller(**kwargs: Any) -> None:
-    if _puller is not None:
-        _puller.stop()
+    for thread in _beside:
+        thread.stop()
     if _poller is not None:
         _poller.stop()
 

@@ -17,6 +17,8 @@ from agent.protocol.report import PROTOCOL, ProtocolError
 T = TypeVar("T")
 JOIN_PREFIX: Final = "archipelago1."
 MAX_IDENTITY_BYTES: Final = 64 * 1024
+MIN_NONCE_BYTES: Final = 16
+MAX_NONCE_BYTES: Final = 128
 _FLEET: Final = re.compile(
     r"(?=.{1,120}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
 )
@@ -26,7 +28,7 @@ Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 SigningKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
 TlsKey = Annotated[bytes, Meta(min_length=32, max_length=256)]
 Proof = Annotated[bytes, Meta(min_length=32, max_length=256)]
-Nonce = Annotated[bytes, Meta(min_length=16, max_length=128)]
+Nonce = Annotated[bytes, Meta(min_length=MIN_NONCE_BYTES, max_length=MAX_NONCE_BYTES)]
 Pem = Annotated[str, Meta(min_length=1, max_length=8_192)]
 Endpoint = Annotated[str, Meta(min_length=3, max_length=300)]
 EnrolmentState = Literal["pending", "accepted", "rejected"]
@@ -48,6 +50,13 @@ def provider_domain(fleet: str, provider_id: int) -> str:
 def site_name(fleet: str, provider_id: int, site: UUID) -> str:
     """The only name in a site's certificate, and the name that is dialled."""
     return f"s-{site}.{provider_domain(fleet, provider_id)}"
+
+
+def is_site_name(name: str, fleet: str, site: UUID) -> bool:
+    """Whether a name is this site's, under whatever provider."""
+    host, _, domain = name.partition(".p")
+    provider, _, rest = domain.partition(".")
+    return host == f"s-{site}" and provider.isdecimal() and rest == f"sites.{fleet}"
 
 
 def service_name(fleet: str, service: Literal["dashboard", "gateway"]) -> str:
@@ -171,6 +180,16 @@ class RenewRequest(Struct, frozen=True, kw_only=True):
     tls_key: TlsKey
     tls_proof: Proof
     signing_proof: Proof
+
+
+class TakenAnswer(Struct, frozen=True, kw_only=True):
+    """The answer to `PUT /v1/identity` with Certificates: `taken` once they are on the disk and shown from now on.
+
+    Its chain alone is new: whom a site trusts and calls is told by the gateway it has called itself, not by a caller.
+    """
+
+    state: Literal["taken", "unchanged", "refused"]
+    reason: Annotated[str, Meta(max_length=300)] = ""
 
 
 def enrol_message(site: UUID, secret: bytes, tls_key: bytes, signing_key: bytes) -> bytes:

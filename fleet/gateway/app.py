@@ -151,7 +151,8 @@ class Gateway:
 
         def issue() -> signing.Issued:
             issued = signing.issue_site(identity_id)
-            record_certificates([(identity_id, issued)], route=route)
+            if not record_certificates([(identity_id, issued)], route=route):
+                raise EnrolmentRefused("frozen", "The identity of this site was frozen or ended just now.")
             return issued
 
         issued = await self._in_thread(issue)

@@ -85,6 +85,9 @@ class Site(models.Model):
         max_length=255, blank=True, editable=False, help_text="The name its certificate must bear; empty: not enrolled."
     )
     tls_pin = models.CharField(max_length=64, blank=True, editable=False, help_text="SHA-256 of the key it must show.")
+    tls_push_at = models.DateTimeField(
+        null=True, editable=False, help_text="From when on the centre renews its certificate, if it has not by itself."
+    )
     identity_frozen_at = models.DateTimeField(null=True, editable=False)
     identity_frozen_reason = models.CharField(max_length=300, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -100,6 +103,7 @@ class Site(models.Model):
                 condition=Q(identity_frozen_at__isnull=False),
                 name="site_identity_frozen",
             ),
+            models.Index(fields=["tls_push_at"], condition=Q(tls_push_at__isnull=False), name="site_tls_push"),
         ]
         constraints = [
             models.CheckConstraint(

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from django.conf import settings
 from django.utils import timezone
 
 from agent.protocol.identity import (
@@ -22,6 +23,7 @@ from agent.protocol.identity import (
     enrol_message,
     key_fingerprint,
     renew_message,
+    site_name,
     tls_pin,
 )
 from fleet.kit import audit, live
@@ -34,6 +36,8 @@ from sites.states import IdentityState, Life
 
 GATEWAY = job("gateway")
 RENEW_WITHIN = timedelta(days=90)
+# Sites renew at half-life. One that cannot reach the gateway is renewed by the centre from then on.
+PUSH_AFTER = 0.75
 
 
 class EnrolmentRefused(Exception):
@@ -153,47 +157,66 @@ def renewable(request: RenewRequest) -> int:
     return identity.pk
 
 
-def record_certificates(made: Sequence[tuple[int, Issued]], *, route: str) -> None:
+def record_certificates(made: Sequence[tuple[int, Issued]], *, route: str) -> set[int]:
     """Write down certificates that the signer made for accepted identities: from now on pollers expect them.
 
-    Pairs of (identity id, what was issued). One whose identity is no longer accepted is written as revoked.
+    Pairs of (identity id, what was issued). Returns the identities whose certificates count: the others were revoked,
+    replaced or frozen since.
+    """
+    with scope(GATEWAY):
+        good = add_certificates(made, route=route)
+        expect_certificates(good)
+    return {pk for pk, _ in good}
+
+
+def add_certificates(made: Sequence[tuple[int, Issued]], *, route: str) -> list[tuple[int, Issued]]:
+    """Write certificates down, within the open scope, and lock their sites. Returns those that count.
+
+    One whose identity is no longer accepted, or was frozen since it was signed, is written as revoked.
     """
     issued = dict(made)
-    with scope(GATEWAY):
-        identities = SiteIdentity.objects.select_related("site").in_bulk(list(issued))
-        sites = {s.pk: s for s in _locked([identity.site_id for identity in identities.values()])}
-        accepted = {
-            pk
-            for pk, state in SiteIdentity.objects.filter(pk__in=issued).values_list("pk", "state")
-            if state == "accepted"
-        }
-        now = timezone.now()
-        SiteCertificate.objects.bulk_create(
-            [
-                SiteCertificate(
-                    site_id=identity.site_id,
-                    provider_id=identity.provider_id,
-                    identity=identity,
-                    serial=issued[pk].serial,
-                    sha256=issued[pk].sha256,
-                    tls_pin=tls_pin(bytes(identity.tls_key)),
-                    not_before=issued[pk].not_before,
-                    not_after=issued[pk].not_after,
-                    route=route,
-                    revoked_at=None if pk in accepted else now,
-                )
-                for pk, identity in identities.items()
-            ]
-        )
-        fresh = []
-        for pk in accepted:
-            identity = identities[pk]
-            site = sites[identity.site_id]
-            site.tls_name = issued[pk].name
-            site.tls_pin = tls_pin(bytes(identity.tls_key))
-            fresh.append(site)
-        Site.objects.bulk_update(fresh, ["tls_name", "tls_pin"], batch_size=1000)
-        PollSchedule.objects.filter(site__in=fresh, next_poll_at__gt=now).update(next_poll_at=now, backoff=1)
+    identities = SiteIdentity.objects.in_bulk(list(issued))
+    _locked([identity.site_id for identity in identities.values()])
+    good = set(
+        SiteIdentity.objects.filter(
+            pk__in=issued, state=IdentityState.ACCEPTED, site__identity_frozen_at=None
+        ).values_list("pk", flat=True)
+    )
+    now = timezone.now()
+    SiteCertificate.objects.bulk_create(
+        [
+            SiteCertificate(
+                site_id=identity.site_id,
+                provider_id=identity.provider_id,
+                identity=identity,
+                serial=issued[pk].serial,
+                sha256=issued[pk].sha256,
+                tls_pin=tls_pin(bytes(identity.tls_key)),
+                not_before=issued[pk].not_before,
+                not_after=issued[pk].not_after,
+                route=route,
+                revoked_at=None if pk in good else now,
+            )
+            for pk, identity in identities.items()
+        ]
+    )
+    return [(pk, one) for pk, one in made if pk in good]
+
+
+def expect_certificates(made: Sequence[tuple[int, Issued]]) -> None:
+    """From now on pollers expect these certificates, and poll at once. Within the open scope; locks the sites."""
+    issued = dict(made)
+    identities = SiteIdentity.objects.filter(state=IdentityState.ACCEPTED).in_bulk(list(issued))
+    sites = {site.pk: site for site in _locked([identity.site_id for identity in identities.values()])}
+    now = timezone.now()
+    for pk, identity in identities.items():
+        site, one = sites[identity.site_id], issued[pk]
+        site.tls_name, site.tls_pin = one.name, tls_pin(bytes(identity.tls_key))
+        # Handed over since it was signed: the new provider's CA certifies it at once.
+        own = one.name == site_name(settings.FLEET_NAME, site.provider_id, site.uuid)
+        site.tls_push_at = one.not_before + (one.not_after - one.not_before) * PUSH_AFTER if own else now
+    Site.objects.bulk_update(sites.values(), ["tls_name", "tls_pin", "tls_push_at"], batch_size=1000)
+    PollSchedule.objects.filter(site__in=sites, next_poll_at__gt=now).update(next_poll_at=now, backoff=1)
 
 
 # ------------------------------------------------------------------------------------------------------------

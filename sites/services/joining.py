@@ -135,8 +135,8 @@ def revoke(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
             raise Conflict("This site has no accepted keys.")
         _end(identity, IdentityState.REVOKED, by=actor.name, reason=_reason(reason))
         SiteCertificate.objects.filter(identity=identity, revoked_at=None).update(revoked_at=Now())
-        locked.tls_name = locked.tls_pin = ""
-        locked.save(update_fields=["tls_name", "tls_pin"])
+        locked.tls_name, locked.tls_pin, locked.tls_push_at = "", "", None
+        locked.save(update_fields=["tls_name", "tls_pin", "tls_push_at"])
         PollSchedule.objects.filter(site=locked).update(next_poll_at=Now())
         _note(actor, "identity.revoke", locked, after={"fingerprint": identity.fingerprint}, note=reason)
         _tell(locked)

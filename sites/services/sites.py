@@ -295,7 +295,8 @@ def _hand_over(site: Site, now: datetime) -> None:
         Outage.objects.create(cause=outage.cause, source=outage.source, **common)
     if span is not None:
         ComponentSpan.objects.create(component_set_id=span.component_set_id, source=span.source, **common)
-    # The keys stay the site's; its next certificate comes from the new provider's CA. Who held a join string may not.
+    # The keys stay the site's; the new provider's CA certifies them at once. Who held a join string may not join.
+    Site.objects.filter(pk=site.pk).exclude(tls_pin="").update(tls_push_at=now)
     SiteIdentity.objects.filter(site=site, state__in=LIVE_IDENTITIES).update(provider_id=site.provider_id)
     JoinToken.objects.filter(site=site, withdrawn_at=None).update(withdrawn_at=now)
     JournalCursor.objects.filter(site=site).update(provider_id=site.provider_id)

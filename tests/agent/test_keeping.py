@@ -11,11 +11,12 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent import keeping
 from agent.identity import Identity, IdentityError, IdentityFile, Keys
 from agent.keeping import Keeper, open_identities
-from agent.protocol.identity import EnrolRequest, Join, RenewRequest
+from agent.protocol.identity import EnrolRequest, Join, RenewRequest, renew_message
 from tests.agent.gateway import Answer, FakeGateway, refusal
 from tests.agent.wire import free_port, until
 from tests.pki import Fleet, now
@@ -274,3 +275,83 @@ def test_stopping_takes_no_longer_than_what_is_under_way(file: IdentityFile, fle
     keeper.start()
     keeper.stop()
     assert not keeper.is_alive()
+
+
+class TestRenewalFromTheCentre:
+    """`/v1/identity`: the keeper signs what is to be certified, and takes what was."""
+
+    def keeper(self, file: IdentityFile, identity: Identity) -> tuple[Keeper, list[Identity]]:
+        file.put(identity)
+        renewed: list[Identity] = []
+        return Keeper(file, [identity], {}, renewed.append), renewed
+
+    def test_its_request_is_proven_by_both_keys_for_that_nonce(self, fleet: Fleet, file: IdentityFile) -> None:
+        identity = fleet.site(ONE)
+        keeper, _ = self.keeper(file, identity)
+        request = keeper.renewal(ONE, b"n" * 32)
+        tls_key, signing_key = identity.keys.public()
+        message = renew_message(ONE, b"n" * 32, tls_key)
+        assert (request.site, request.nonce, request.tls_key) == (ONE, b"n" * 32, tls_key)
+        Ed25519PublicKey.from_public_bytes(signing_key).verify(request.signing_proof, message)
+        with pytest.raises(IdentityError):
+            keeper.renewal(TWO, b"n" * 32)
+
+    def test_another_providers_chain_is_on_the_disk_before_it_says_so(self, fleet: Fleet, file: IdentityFile) -> None:
+        identity = fleet.site(ONE)
+        keeper, renewed = self.keeper(file, identity)
+        after = fleet.site(ONE, provider_id=2, keys=identity.keys)
+        assert after.certificates is not None
+        answer = keeper.take(ONE, after.certificates)
+        assert (answer.state, answer.reason) == ("taken", "")
+        assert file.get(ONE) == after
+        assert renewed == [after]
+        assert keeper.take(ONE, after.certificates).state == "unchanged"
+        assert renewed == [after]
+
+    def test_its_roots_and_gateway_are_not_the_callers_to_change(self, fleet: Fleet, file: IdentityFile) -> None:
+        identity = fleet.site(ONE)
+        keeper, (*_,) = self.keeper(file, identity)
+        after = fleet.site(ONE, provider_id=2, keys=identity.keys).certificates
+        assert after is not None
+        sly = msgspec.structs.replace(after, gateway="evil.example:1", roots=(Fleet().root.pem,), fleet="evil.example")
+        assert keeper.take(ONE, sly).state == "taken"
+        kept = file.get(ONE)
+        assert kept is not None
+        assert kept.certificates == msgspec.structs.replace(identity.certificates, chain=after.chain)
+
+    @pytest.mark.parametrize(
+        ("which", "reason"),
+        [
+            ("key", "the centre sent a certificate for another key"),
+            ("root", "no root of this site vouches for the certificate that the centre sent"),
+            ("middle", "no root of this site vouches for the certificate that the centre sent"),
+            ("site", "the centre sent the certificate of another site"),
+            ("old", "the certificate that the centre sent is not valid now; is the clock right?"),
+        ],
+    )
+    def test_what_would_cut_it_off_is_refused(self, fleet: Fleet, file: IdentityFile, which: str, reason: str) -> None:
+        identity = fleet.site(ONE)
+        keeper, renewed = self.keeper(file, identity)
+        made = {
+            "key": lambda: fleet.site(ONE),
+            "root": lambda: Fleet().site(ONE, keys=identity.keys),
+            "middle": lambda: fleet.site(ONE, keys=identity.keys),
+            "site": lambda: fleet.site(TWO, keys=identity.keys),
+            "old": lambda: fleet.site(ONE, keys=identity.keys, at=now() - timedelta(days=30)),
+        }[which]().certificates
+        assert made is not None
+        if which == "middle":
+            made = msgspec.structs.replace(made, chain=made.chain[:1])
+        answer = keeper.take(ONE, made)
+        assert (answer.state, answer.reason) == ("refused", reason)
+        assert file.get(ONE) == identity
+        assert renewed == []
+
+    def test_one_that_has_not_enrolled_takes_nothing(self, fleet: Fleet, file: IdentityFile) -> None:
+        (identity,) = fresh(file, ONE)
+        keeper, renewed = self.keeper(file, identity)
+        made = fleet.site(ONE, keys=identity.keys).certificates
+        assert made is not None
+        assert keeper.take(ONE, made).state == "refused"
+        assert keeper.take(TWO, made).state == "refused"
+        assert renewed == []

@@ -1,7 +1,9 @@
 import asyncio
 import re
 import socket
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,11 +11,15 @@ import psutil
 import pytest
 
 from agent.backends.host import HostBackend
+from agent.identity import Identity, IdentityError, IdentityFile
+from agent.keeping import Keeper
 from agent.listening import ListenError, _bind_each, bind_address, bind_block
 from agent.protocol import decode_report
+from agent.protocol.identity import RenewRequest, decode_identity, encode_identity
 from agent.server import AgentServer
 from tests.agent.factories import SITE
 from tests.agent.wire import Client, free_port
+from tests.pki import Fleet
 
 ADDRESS = "127.121.0.1"
 
@@ -272,3 +278,63 @@ def is_shut(address: str, port: int) -> bool:
             return client.closed()
     except OSError:
         return True
+
+
+class TestIdentity:
+    """`/v1/identity`, over a plain connection: TLS is tested with real handshakes elsewhere."""
+
+    @pytest.fixture
+    async def kept(self, tmp_path: Path) -> AsyncIterator[tuple[Served, IdentityFile, Fleet, Identity]]:
+        fleet, file = Fleet(), IdentityFile(tmp_path / "identities")
+        identity = fleet.site(SITE)
+        file.put(identity)
+        served = await serve(HostBackend(SITE), renewals=Keeper(file, [identity], {}, lambda renewed: None))
+        yield served, file, fleet, identity
+        await served.server.close()
+
+    async def test_the_centre_asks_for_a_request_and_hands_the_certificate_over(self, kept: Any) -> None:
+        served, file, fleet, identity = kept
+        nonce = urlsafe_b64encode(b"n" * 32)
+        got = await served.talk(b"GET /v1/identity?nonce=%b HTTP/1.1\r\nConnection: close\r\n\r\n" % nonce)
+        request = decode_identity(got.partition(b"\r\n\r\n")[2], RenewRequest)
+        assert (request.site, request.nonce) == (SITE, b"n" * 32)
+
+        after = fleet.site(SITE, provider_id=2, keys=identity.keys)
+        body = encode_identity(after.certificates)
+        put = b"PUT /v1/identity HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        again = put.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+        # Both at once: the second is not read before the first is on the disk.
+        got = await served.talk(put + again)
+        assert re.findall(rb'"state":"(\w+)"', got) == [b"taken", b"unchanged"]
+        assert file.get(SITE) == after
+
+    @pytest.mark.parametrize(
+        ("raw", "status"),
+        [
+            (b"GET /v1/identity HTTP/1.1\r\n\r\n", 400),
+            (b"GET /v1/identity?nonce=AAAA HTTP/1.1\r\n\r\n", 400),
+            (b"GET /v1/identity?nonce=" + b"A" * 400 + b" HTTP/1.1\r\n\r\n", 400),
+            (b"GET /v1/identity?nonce=%80%81 HTTP/1.1\r\n\r\n", 400),
+            (b"PUT /v1/identity HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400),
+            (b"PUT /v1/identity HTTP/1.1\r\nContent-Length: 4\r\n\r\nnull", 400),
+            (b"POST /v1/identity HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 405),
+        ],
+    )
+    async def test_what_is_no_such_request_is_refused(self, kept: Any, raw: bytes, status: int) -> None:
+        served, file, _, identity = kept
+        got = await served.talk(raw)
+        assert got.startswith(b"HTTP/1.1 %d " % status)
+        assert file.get(SITE) == identity
+
+    async def test_where_it_cannot_be_kept_the_answer_says_so(self, kept: Any, monkeypatch: Any) -> None:
+        served, file, fleet, identity = kept
+
+        def full(*identities: Identity) -> None:
+            raise IdentityError("no space left on device")
+
+        monkeypatch.setattr(file, "put", full)
+        body = encode_identity(fleet.site(SITE, provider_id=2, keys=identity.keys).certificates)
+        got = await served.talk(b"PUT /v1/identity HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert got.startswith(b"HTTP/1.1 503 ")
+        monkeypatch.undo()
+        assert file.get(SITE) == identity

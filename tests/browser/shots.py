@@ -82,7 +82,12 @@ class Demo(Stage):
             seed(state, number=SITES, port=self.port - 1, password=PASSWORD)
         self.control = control_socket(state, 0)
         program = processes.simulator(
-            self.environ, number=0, fleet_file=fleet_file(state, 0), port=self.port, control=self.control
+            self.environ,
+            number=0,
+            fleet_file=fleet_file(state, 0),
+            folder=self.folder / "demo" / "sites",
+            port=self.port,
+            control=self.control,
         )
         self.run(program)
         wait_for(lambda: query("SELECT count(*) FROM edge_sites_sitestate WHERE shown = 'up'")[0][0] >= SITES, 90)

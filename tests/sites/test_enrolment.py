@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
 from agent.identity import Identity, Keys
-from agent.protocol.identity import EnrolRequest, RenewRequest, enrol_message, renew_message, tls_pin
+from agent.protocol.identity import EnrolRequest, RenewRequest, enrol_message, renew_message, site_name, tls_pin
 from fleet.kit.errors import Conflict
 from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import scope
@@ -25,6 +26,7 @@ from sites.selectors.identity import certificates_of, identities_of, signable
 from sites.selectors.polling import poll_targets
 from sites.services import joining
 from sites.services.enrolment import EnrolmentRefused, present_keys, record_certificates, renewable
+from sites.services.pushing import AGAIN, confirm_certificates, confirm_name, offer_certificates, put_off
 from sites.services.sites import change_life, update_site
 from tests.conftest import TEST, everything
 from tests.pki import public_der
@@ -422,6 +424,84 @@ class TestCertificates:
         before = stored()
         record_certificates([], route="renew")
         assert stored() == before
+
+    def test_one_that_was_frozen_since_it_was_signed_does_not_count(self, make_site: Any, issued: Any) -> None:
+        site = make_site()
+        present(site, pre_authorised=True)
+        pk = owned(SiteIdentity).get().pk
+        made = issued(site)
+        joining.freeze(actor=TEST, rights=everything(), site=site, reason=REASON)
+        assert record_certificates([(pk, made)], route="enrol") == set()
+        assert owned(SiteCertificate).get().revoked_at is not None
+        assert (owned(Site).get().tls_name, owned(Site).get().tls_pin) == ("", "")
+
+
+class TestFromTheCentre:
+    """A certificate that is pushed is written down before it is handed out, and expected once it was taken."""
+
+    def test_a_hand_over_is_due_at_once_and_expected_when_taken(
+        self, make_site: Any, make_provider: Any, certified: Any, issued: Any
+    ) -> None:
+        site, new = make_site(), make_provider()
+        present(site, pre_authorised=True)
+        before = certified(site)
+        assert owned(Site).get().tls_push_at > timezone.now() + timedelta(days=5)
+        update_site(actor=TEST, rights=everything(), site=site, values={"provider": new})
+        assert owned(Site).get().tls_push_at <= timezone.now()
+        pk = owned(SiteIdentity).get().pk
+        made = [(pk, issued(owned(Site).get()))]
+        assert offer_certificates(made) == {pk}
+        assert owned(Site).get().tls_name == before.name
+        assert owned(SiteCertificate).order_by("-pk")[0].route == "pushed"
+        confirm_certificates(made)
+        assert owned(Site).get().tls_name == made[0][1].name == site_name(settings.FLEET_NAME, new.pk, site.uuid)
+        assert owned(Site).get().tls_push_at > timezone.now() + timedelta(days=5)
+
+    def test_a_lost_answer_is_made_up_for_only_if_a_certificate_was_offered(
+        self, make_site: Any, make_provider: Any, certified: Any, issued: Any
+    ) -> None:
+        site, new = make_site(), make_provider()
+        present(site, pre_authorised=True)
+        before = certified(site)
+        update_site(actor=TEST, rights=everything(), site=site, values={"provider": new})
+        name = site_name(settings.FLEET_NAME, new.pk, site.uuid)
+        confirm_name(site.pk, name)
+        assert owned(Site).get().tls_name == before.name
+        offer_certificates([(owned(SiteIdentity).get().pk, issued(owned(Site).get()))])
+        confirm_name(site.pk, name)
+        assert owned(Site).get().tls_name == name
+
+    def test_handed_over_between_signing_and_taking_it_is_due_again(
+        self, make_site: Any, make_provider: Any, certified: Any, issued: Any
+    ) -> None:
+        site, new = make_site(), make_provider()
+        present(site, pre_authorised=True)
+        certified(site)
+        pk, late = owned(SiteIdentity).get().pk, issued(site)
+        update_site(actor=TEST, rights=everything(), site=site, values={"provider": new})
+        record_certificates([(pk, late)], route="renew")
+        assert owned(Site).get().tls_push_at <= timezone.now()
+
+    def test_what_is_revoked_or_frozen_is_not_pushed(self, make_site: Any, certified: Any, issued: Any) -> None:
+        site = make_site()
+        present(site, pre_authorised=True)
+        certified(site)
+        pk, made = owned(SiteIdentity).get().pk, issued(site)
+        joining.freeze(actor=TEST, rights=everything(), site=site, reason=REASON)
+        assert offer_certificates([(pk, made)]) == set()
+        joining.thaw(actor=TEST, rights=everything(), site=site, reason=REASON)
+        joining.revoke(actor=TEST, rights=everything(), site=site, reason=REASON)
+        assert owned(Site).get().tls_push_at is None
+        confirm_certificates([(pk, made)])
+        assert (owned(Site).get().tls_name, owned(Site).get().tls_push_at) == ("", None)
+
+    def test_it_is_put_off(self, make_site: Any, certified: Any) -> None:
+        site = make_site()
+        present(site, pre_authorised=True)
+        certified(site)
+        put_off([site.pk])
+        wait = owned(Site).get().tls_push_at - timezone.now()
+        assert timedelta(minutes=4, seconds=50) < wait <= AGAIN
 
 
 def present_with(site: Site, secret: bytes) -> Identity:
