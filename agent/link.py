@@ -9,6 +9,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -83,7 +84,7 @@ class Link:
         self._context = context
         self._random = Random()
         self._protocol: asyncio.Protocol | None = None
-        self.linked = False
+        self.linked_at: datetime | None = None
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -98,7 +99,7 @@ class Link:
                 except (OSError, WebSocketException, TimeoutError) as error:
                     if pause_s == least:
                         log.info("the link to the gateway is not there: %s", error)
-            self.linked = False
+            self.linked_at = None
             await asyncio.sleep(pause_s * self._random.uniform(0.5, 1.0))
             pause_s = min(most, pause_s * 2)
 
@@ -118,7 +119,7 @@ class Link:
             compression=None,
             proxy=None,
         ) as socket:
-            self.linked = True
+            self.linked_at = datetime.now(UTC)
             outgoing: asyncio.Queue[bytes | str] = asyncio.Queue()
             sender = asyncio.create_task(_send_all(socket, outgoing))
             try:
@@ -155,6 +156,7 @@ class Links:
 
     def __init__(self) -> None:
         self._known: dict[UUID, tuple[str, str, ssl.SSLContext]] = {}
+        self._links: dict[UUID, Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def certify(self, identity: Identity) -> None:
@@ -171,7 +173,13 @@ class Links:
     def keep(self, site: UUID, address: str, accept: Callable[[], asyncio.Protocol]) -> None:
         """Keep the site linked from now on, in the running loop."""
         link = Link(address, accept, lambda: self._known.get(site))
+        self._links[site] = link
         self._tasks.append(asyncio.create_task(link.run()))
+
+    def linked_at(self, site: UUID) -> datetime | None:
+        """When the site's present link was opened; None while there is none."""
+        link = self._links.get(site)
+        return link.linked_at if link is not None else None
 
     async def close(self) -> None:
         """End all links."""

@@ -80,7 +80,7 @@ class TestRun:
     ) -> None:
         (tmp_path / "file").touch()
         said = complaint(capsys, *run(free_port(), tmp_path / "file"))
-        assert said.startswith(f"archipelago-agent: {tmp_path}/file/identities.sqlite cannot be used: ")
+        assert said == f"archipelago-agent: {tmp_path}/file cannot be used: file exists\n"
 
     @pytest.mark.parametrize("join", ["", "hello", "archipelago1.AAAA", "archipelago1." + "x" * 3_000])
     def test_a_damaged_join_string_is_one_clear_line(
@@ -261,14 +261,12 @@ class TestCommandLine:
         [
             [],
             ["dance"],
-            ["run"],
             ["run", "--listen", ADDRESS, "--site", str(SITE), "--state", "s"],
             ["run", "--listen", f"{ADDRESS}:0", "--site", str(SITE), "--state", "s"],
             ["run", "--listen", f"{ADDRESS}:65536", "--site", str(SITE), "--state", "s"],
             ["run", "--listen", f"{ADDRESS}:9100", "--site", "x", "--state", "s"],
             ["simulate", "--fleet", "f", "--port", "http", "--state", "s"],
             ["simulate", "--fleet", "f", "--port", "9100"],
-            ["run", "--listen", f"{ADDRESS}:9100", "--site", str(SITE)],
             ["simctl", "--control", "c"],
             ["simctl", "--control", "c", "fail", "sideways", "all"],
             ["simctl", "--control", "c", "fail", "down"],
@@ -281,7 +279,10 @@ class TestCommandLine:
         assert ended.value.code == 2
         assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
-    @pytest.mark.parametrize("command", [[], ["run"], ["simulate"], ["simctl"], ["simctl", "fail"]])
+    @pytest.mark.parametrize(
+        "command",
+        [[], ["enrol"], ["run"], ["status"], ["doctor"], ["simulate"], ["simctl"], ["simctl", "fail"]],
+    )
     def test_every_command_has_help(self, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         before = ["--control", "c"] if command[1:] else []
         with pytest.raises(SystemExit) as ended:
