@@ -54,8 +54,7 @@ while [ $# -gt 0 ]; do
 done
 
 case $prefix in
-    /?*) ;;
-    *) fail "--prefix must be an absolute path below /" ;;
+    *[!A-Za-z0-9/._-]* | / | [!/]* | "") fail "--prefix must be a plain absolute path below /, without blanks" ;;
 esac
 
 root=${DESTDIR:-}
