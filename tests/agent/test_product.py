@@ -1,10 +1,12 @@
 """What an operator does with the agent: enrol it, run it by its configuration, ask how it is, and what is wrong."""
 
+import asyncio
 import io
 import json
 import os
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -17,8 +19,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from agent import __version__
+from agent.calling import CallError
 from agent.cli import main
 from agent.commands import enrol as enrol_command
 from agent.identity import IdentityFile
@@ -190,9 +194,7 @@ class TestEnrol:
 
     def test_a_wrong_clock_is_named(self, enrol: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: Any) -> Any:
-            raise enrol_command.CallError(
-                "the gateway's certificate is refused: certificate is not yet valid", "certificate"
-            )
+            raise CallError("the gateway's certificate is refused: certificate is not yet valid", "certificate")
 
         monkeypatch.setattr(enrol_command, "fetch_roots", refuse)
         told = enrol()
@@ -493,6 +495,39 @@ class TestStatus:
             1,
             f"archipelago-agent: what answers at {folder / SOCKET} is not this agent, or it ended meanwhile\n",
         )
+
+
+class TestDialOut:
+    async def test_the_link_and_since_when(self, fleet: Fleet, config: Path, folder: Path, capsys: Any) -> None:
+        """Against a gateway that takes the link and nothing else."""
+        connected: list[str] = []
+
+        async def take(link: ServerConnection) -> None:
+            connected.append(link.request.path if link.request is not None else "")
+            await link.wait_closed()
+
+        context = fleet.server(fleet.service("gateway"))
+        context.load_verify_locations(cadata=fleet.root.pem)
+        context.verify_mode = ssl.CERT_REQUIRED
+        async with serve(take, "127.0.0.1", 0, ssl=context) as gateway:
+            fleet.gateway = f"127.0.0.1:{next(iter(gateway.sockets)).getsockname()[1]}"
+            keep(folder, fleet.site(SITE))
+            config.write_text(f'state = "{folder}"\ndial_out = true\n')
+            process = start_agent("run", "--config", str(config))
+            assert "which calls the gateway" in await asyncio.to_thread(wait_for_line, process, "answers for site")
+
+            def linked() -> bool:
+                status = ask(folder / SOCKET)
+                return status is not None and status.link is not None and status.link.since is not None
+
+            await asyncio.to_thread(until, linked, "the link")
+            assert await asyncio.to_thread(main, ["status", "--config", str(config)]) == 0
+            assert "\nlink         dial-out, connected since " in capsys.readouterr().out
+            assert connected == ["/agent/v1/link"]
+        await asyncio.to_thread(until, lambda: not linked(), "the end of the link")
+        assert await asyncio.to_thread(main, ["status", "--config", str(config)]) == 0
+        assert "\nlink         dial-out, NOT CONNECTED\n" in capsys.readouterr().out
+        assert stop(process)[0] == 0
 
 
 def test_the_secret_on_standard_input_stands_in_no_process_list(gateway: FakeGateway, config: Path) -> None:
