@@ -40,7 +40,7 @@ REFUSALS: Final = {
     "withdrawn": Refused(4, "the join string was withdrawn, for a newer one was made", "Enrol with the newest one."),
     "unknown_token": Refused(4, "the centre does not know this join string", _NEW_STRING),
     "replaced": Refused(4, "newer keys of this site took the place of these", _NEW_STRING),
-    "frozen": Refused(5, "the site is frozen, for this join string was used with other keys", _LOOK),
+    "frozen": Refused(5, "the site is frozen: by its operators, or as a join string was used with other keys", _LOOK),
     "rejected": Refused(6, "the keys of this machine were rejected", f"Ask who rejected them, and why. {_NEW_STRING}"),
     "revoked": Refused(6, "the keys of this site were revoked", _NEW_STRING),
     "retired": Refused(6, "this site is retired", "Add the machine as a new site."),

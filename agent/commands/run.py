@@ -150,18 +150,20 @@ class _Host:
         folder = self._config.folder
         backend = HostBackend(self._site, verdict=lambda: self._prober.verdict)
         status = StatusServer(folder / SOCKET, self.status)
+        listen = self._config.endpoint
+        # Before anything is written: an agent that finds its port taken, again and again, leaves no trace in the journal.
+        sockets = [bind_address(*listen)] if listen is not None else []
         with kept(folder / IDENTITIES, [self._site], self._joins, self._certified) as self._kept:
             self._memory = memory = Memory(folder / JOURNAL, [backend], bound_bytes=self._config.journal_bytes)
             memory.sign_as(*self._kept.identities)
             server = AgentServer(AtAnyAddress(backend), max_connections=HOST_CONNECTIONS, tls=self._door, memory=memory)
             memory.start()
             self._prober.start()
-            listen = self._config.endpoint
             if listen is None:
                 self._links.keep(self._site, _NOWHERE[0], server.new_connection)
                 log.info("agent %s answers for site %s, which calls the gateway", __version__, self._site)
             else:
-                await server.listen([bind_address(*listen)])
+                await server.listen(sockets)
                 log.info("agent %s answers for site %s at %s:%d%s", __version__, self._site, *listen, ROUTE)
             await status.listen()
             tell_systemd("READY=1")

@@ -15,6 +15,7 @@ from agent.cli import main
 from agent.listening import bind_block
 from agent.protocol import decode_report
 from agent.protocol.identity import Join, site_name, write_join
+from agent.state import JOURNAL
 from tests.agent.factories import SITE
 from tests.agent.wire import (
     DEADLINE_S,
@@ -68,6 +69,7 @@ class TestRun:
             port = taken.getsockname()[1]
             said = complaint(capsys, *run(port, tmp_path))
         assert said == f"archipelago-agent: cannot listen on {ADDRESS}:{port}: address already in use\n"
+        assert not (tmp_path / JOURNAL).exists()
 
     def test_an_address_of_another_machine_is_one_clear_line(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -10,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from agent.state import IDENTITIES, JOIN, SOCKET, LockedError, locked
 from agent.status import ask, read_identity
 from tests.agent.factories import SITE
 from tests.agent.gateway import Answer, FakeGateway, refusal
-from tests.agent.wire import Client, free_port, keep, start_agent, stop, until, wait_for_line
+from tests.agent.wire import ROOT, Client, free_port, keep, start_agent, stop, until, wait_for_line
 from tests.pki import Fleet, now
 
 ADDRESS = "127.122.0.4"
@@ -156,7 +157,7 @@ class TestEnrol:
             ("withdrawn", 4, "the join string was withdrawn, for a newer one was made."),
             ("unknown_token", 4, "the centre does not know this join string."),
             ("replaced", 4, "newer keys of this site took the place of these."),
-            ("frozen", 5, "the site is frozen, for this join string was used with other keys."),
+            ("frozen", 5, "the site is frozen: by its operators, or as a join string was used with other keys."),
             ("revoked", 6, "the keys of this site were revoked."),
             ("retired", 6, "this site is retired."),
             ("signer", 3, "because of signer."),
@@ -544,3 +545,25 @@ def test_the_secret_on_standard_input_stands_in_no_process_list(gateway: FakeGat
         process.communicate(timeout=10)
     assert join.encode() not in shown
     assert process.returncode == 130
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_becomes_the_owner_of_the_state_folder() -> None:
+    """So that no file there is root's, which the service then could not read."""
+    code = (
+        "import os, sys; from pathlib import Path; from agent.state import become_owner, keep_join, locked\n"
+        "folder = Path(sys.argv[1]); become_owner(folder)\n"
+        "with locked(folder): keep_join(folder, 'x')\n"
+        "print(os.getresuid(), os.getresgid(), os.getgroups())"
+    )
+    with tempfile.TemporaryDirectory() as name:  # below one that others may enter
+        Path(name).chmod(0o755)
+        folder = Path(name) / "state"
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 12_345, 12_346)
+        command = [sys.executable, "-c", code, str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        ids = f"{(12_345,) * 3} {(12_346,) * 3} [12346]\n"
+        assert (done.returncode, done.stdout, done.stderr) == (0, ids, "")
+        owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+        assert owners == dict.fromkeys(["agent.lock", JOIN], (12_345, 12_346))
