@@ -67,7 +67,12 @@ def tell_systemd(message: str) -> bool:
 async def feed_watchdog() -> None:
     """Tell the service manager twice in its interval that this loop turns; ends at once where it does not ask."""
     period = os.environ.get("WATCHDOG_USEC", "")
-    if not period.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    if (
+        not period.isdecimal()
+        or int(period) == 0
+        or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid())
+    ):
         return
-    while tell_systemd("WATCHDOG=1"):
+    while True:
+        tell_systemd("WATCHDOG=1")  # one that is lost does not matter, the next one comes
         await asyncio.sleep(int(period) / 2e6)

@@ -151,7 +151,7 @@ class _Host:
         backend = HostBackend(self._site, verdict=lambda: self._prober.verdict)
         status = StatusServer(folder / SOCKET, self.status)
         listen = self._config.endpoint
-        # Before anything is written: an agent that finds its port taken, again and again, leaves no trace in the journal.
+        # Before anything is written: an agent that finds its port taken again and again must not fill the journal.
         sockets = [bind_address(*listen)] if listen is not None else []
         with kept(folder / IDENTITIES, [self._site], self._joins, self._certified) as self._kept:
             self._memory = memory = Memory(folder / JOURNAL, [backend], bound_bytes=self._config.journal_bytes)

@@ -245,6 +245,22 @@ class TestEnrol:
         assert after is not None
         assert after.keys != before.keys
 
+    def test_enrolled_again_without_waiting_run_joins_at_once(
+        self, enrol: Callable[..., Told], gateway: FakeGateway, folder: Path, config: Path
+    ) -> None:
+        assert enrol().status == 0
+        gateway.enrol = lambda request: gateway.standing("pending", request)
+        assert enrol("--again", "--no-wait").status == 0
+        process = start_agent("run", "--config", str(config))
+        wait_for_line(process, "waits to be accepted")
+        assert (folder / JOIN).exists()
+        gateway.enrol = gateway.accept
+        until(lambda: not (folder / JOIN).exists(), "the certificate")
+        assert stop(process)[0] == 0
+        identity = read_identity(folder)
+        assert identity is not None
+        assert identity.certificates is not None
+
     def test_a_machine_that_has_enrolled_says_so_and_asks_nobody(
         self, enrol: Callable[..., Told], gateway: FakeGateway
     ) -> None:
