@@ -45,7 +45,7 @@ def step(rule: Rule, standing: Standing, result: Result) -> Standing:
     says now degraded, now down is degraded, and one result alone changes nothing unless the rule says one.
     """
     recent = (*standing.recent, result.state)[-max(rule.fall, rule.rise) :]
-    detail = _printable(result.detail) if result.state != "up" else standing.detail
+    detail = printable(result.detail) if result.state != "up" else standing.detail
     state = standing.state
     if len(recent) >= rule.fall and (best := min(recent[-rule.fall :], key=STATES.index)) and _worse(best, state):
         state = best
@@ -59,7 +59,7 @@ def judge(standings: Iterable[tuple[str, Standing]], before: Verdict, now: datet
     bad = [(name, standing) for name, standing in standings if standing.state != "up"]
     states: list[VerdictState] = ["up", *(standing.state for _, standing in bad)]
     state = max(states, key=STATES.index)
-    reasons = sorted(f"{_printable(name)}: {standing.detail}"[:REASON_CHARS] for name, standing in bad)
+    reasons = sorted(f"{printable(name)}: {standing.detail}"[:REASON_CHARS] for name, standing in bad)
     return Verdict(state, before.since if state == before.state else now, tuple(reasons[:MAX_REASONS]))
 
 
@@ -67,6 +67,6 @@ def _worse(one: VerdictState, other: VerdictState) -> bool:
     return STATES.index(one) > STATES.index(other)
 
 
-def _printable(text: str) -> str:
-    """Bounded, and fit for a report and an entry of the journal, whatever a probe has quoted."""
+def printable(text: str) -> str:
+    """Bounded, and fit for a report, an entry of the journal, a log and a terminal, whatever a probe has quoted."""
     return "".join(c if c.isprintable() else "?" for c in text[:REASON_CHARS])

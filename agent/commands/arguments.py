@@ -54,6 +54,11 @@ def add_lifetime(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def plain(text: str) -> str:
+    """Text that others may have written, fit for one line of a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def uuid(text: str) -> UUID:
     """Type of an argument: a UUID."""
     try:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.commands.arguments import add_config, config_of
+from agent.commands.arguments import add_config, config_of, plain
 from agent.config import CONFIG_FILE, Config, ConfigError
 from agent.doctor.check import Check, ok, problem
 from agent.doctor.files import check_disk, check_folder, check_identity, check_journal, check_standing
@@ -82,6 +82,6 @@ def _ask(config: Config) -> tuple[Status | None, str]:
 
 
 def _lines(check: Check) -> Iterator[str]:
-    yield f"{_MARKS[check.level]:<8} {check.name:<14} {check.sentence}"
+    yield f"{_MARKS[check.level]:<8} {check.name:<14} {plain(check.sentence)}"
     if check.remedy:
-        yield f"{'':<8} {'':<14} -> {check.remedy}"
+        yield f"{'':<8} {'':<14} -> {plain(check.remedy)}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.calling import CallError, Gateway, fetch_roots, trusted
-from agent.commands.arguments import add_config, config_of
+from agent.commands.arguments import add_config, config_of, plain
 from agent.commands.kept import join_of
 from agent.identity import Identity, IdentityError, IdentityFile, Keys
 from agent.keeping import open_identities
@@ -184,7 +184,7 @@ class _Enrolment:
         if answer.state == "rejected":
             forget_join(self._folder)
             refused = REFUSALS["rejected"]
-            reason = f": {_plain(answer.detail)}" if answer.detail else ""
+            reason = f": {plain(answer.detail[:300])}" if answer.detail else ""
             return _tell(Refused(refused.status, refused.sentence + reason, refused.remedy))
         if answer.certificates is not None:
             self._identity = self._identity.with_certificates(answer.certificates)
@@ -216,7 +216,7 @@ class _Enrolment:
 
 def _refusal(error: CallError) -> Refused:
     """What an error of the gateway, or on the way to it, means to a person."""
-    said = _plain(str(error))
+    said = plain(str(error)[:300])
     if error.code == "certificate" and ("expired" in said or "not yet valid" in said):
         way = "ahead" if "expired" in said else "behind"
         clock = REFUSALS["clock"]
@@ -232,8 +232,3 @@ def _refusal(error: CallError) -> Refused:
 def _tell(refused: Refused) -> int:
     print(f"archipelago-agent: {refused.sentence}.\n{refused.remedy}", file=sys.stderr)
     return refused.status
-
-
-def _plain(text: str) -> str:
-    """Foreign text, fit for a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text[:300])

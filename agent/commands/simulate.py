@@ -58,7 +58,7 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
     fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES, tls=shown.doors)
     control = ControlServer(fleet, control_path) if control_path is not None else None
     with kept(state / IDENTITIES, list(addresses), joins, shown.certified) as known:
-        fleet.server.memory = memory = Memory(state / JOURNAL, fleet.sites)
+        fleet.server.memory = shown.memory = memory = Memory(state / JOURNAL, fleet.sites)
         memory.sign_as(*known.identities)
         memory.start()
         for site in shown.calling:
@@ -82,11 +82,14 @@ class _Shown:
     def __init__(self, specs: list[SiteSpec]) -> None:
         self.doors: dict[str, SiteTls] = {}
         self.links = Links()
+        self.memory: Memory | None = None
         self.calling: set[UUID] = {spec.site for spec in specs if spec.dial_out}
         self._addresses = {spec.site: spec.address for spec in specs}
 
     def certified(self, identity: Identity) -> None:
-        """Show these certificates from now on. Raises IdentityError."""
+        """Show these certificates, and sign with their keys, from now on. Raises IdentityError."""
+        if self.memory is not None:
+            self.memory.sign_as(identity)
         if identity.site in self.calling:
             self.links.certify(identity)
             return

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from agent import __version__
-from agent.commands.arguments import add_config, config_of
+from agent.commands.arguments import add_config, config_of, plain
 from agent.state import SOCKET, become_owner
 from agent.status import IdentityStatus, JournalStatus, LinkStatus, ProbeStatus, Status, ask, read_status
 
@@ -30,7 +30,7 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.encode(status).decode())
     else:
-        print("\n".join(f"{name:<12} {value}".rstrip() for name, value in describe(status, datetime.now(UTC))))
+        print("\n".join(f"{name:<12} {plain(value)}".rstrip() for name, value in describe(status, datetime.now(UTC))))
     return 0 if status.running else 3
 
 

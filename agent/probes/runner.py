@@ -18,7 +18,7 @@ from agent.probes.http_get import GetError
 from agent.probes.looks import Look, look_of
 from agent.protocol import Verdict, VerdictState
 from agent.state import why
-from agent.verdict import Result, Rule, Standing, judge, step
+from agent.verdict import Result, Rule, Standing, judge, printable, step
 
 AT_ONCE: Final = 8
 FIRST_S: Final = 1.0
@@ -104,7 +104,7 @@ class Prober:
         """Reckon with one result, and keep what changed."""
         rule = Rule(watched.probe.name, watched.probe.fall, watched.probe.rise)
         before, verdict = watched.standing, self.verdict
-        watched.last, watched.last_at = result, self._now()
+        watched.last, watched.last_at = Result(result.state, printable(result.detail)), self._now()
         watched.standing = step(rule, before, result)
         self.verdict = judge(((w.probe.name, w.standing) for w in self.watched), verdict, watched.last_at)
         if watched.standing.state == before.state:

@@ -348,6 +348,14 @@ class TestTheRunner:
         (tmp_path / "probes").write_bytes(content)
         assert self.make(kept_at=tmp_path / "probes").verdict == Verdict("up", NOW)
 
+    def test_what_a_probe_quotes_is_bounded_and_fit_for_a_terminal(self) -> None:
+        prober = self.make(TcpProbe(name="db", host="h", port=1, fall=1))
+        prober.take(prober.watched[0], Result("down", "\x1b[2J" + "x" * 10_000))
+        last = prober.watched[0].last
+        assert last is not None
+        assert last.detail == "?[2J" + "x" * 196
+        assert prober.verdict.reasons == (f"db: {last.detail}"[:200],)
+
     def test_an_unreadable_ca_file_is_said_at_the_start(self) -> None:
         with pytest.raises(OSError, match="No such file"):
             Prober([HttpProbe(name="web", url="https://h/", ca_file="/nowhere")])

@@ -175,6 +175,11 @@ class TestEnrol:
         assert first == f"archipelago-agent: {said}"
         assert remedy.endswith((".", "`."))
 
+    def test_what_a_gateway_says_is_fit_for_a_terminal(self, enrol: Callable[..., Told], gateway: FakeGateway) -> None:
+        gateway.enrol = lambda request: refusal("odd\x1b[2J\n")
+        told = enrol()
+        assert told.err.splitlines()[0] == "archipelago-agent: the gateway refuses: because of odd?[2J?."
+
     def test_rejected_by_a_person(self, enrol: Callable[..., Told], gateway: FakeGateway, folder: Path) -> None:
         answers = ["pending", "rejected"]
         gateway.enrol = lambda request: gateway.standing(answers.pop(0), request)
