@@ -82,7 +82,18 @@ def split_target(target: bytes) -> tuple[str, dict[str, str]]:
 class Connection(asyncio.Protocol):
     """One connection of a poller. The site is the one whose address was dialled."""
 
-    __slots__ = ("_body", "_parser", "_pending_bytes", "_target", "backend", "server", "tick", "transport", "waiting")
+    __slots__ = (
+        "_body",
+        "_parser",
+        "_pending_bytes",
+        "_taking",
+        "_target",
+        "backend",
+        "server",
+        "tick",
+        "transport",
+        "waiting",
+    )
 
     def __init__(self, server: "AgentServer") -> None:
         """`waiting` is true while the peer owes us the rest of a request, or the reading of an answer."""
@@ -93,6 +104,7 @@ class Connection(asyncio.Protocol):
         self.backend: Backend | None = None
         self._target = self._body = b""
         self._pending_bytes = 0
+        self._taking = False
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -155,6 +167,9 @@ class Connection(asyncio.Protocol):
         self._pending_bytes = 0
         self.waiting = False
         if self.transport is None or self._parser is None or self.transport.is_closing():
+            return
+        if self._taking:
+            self.refuse(400, "bad_request", "one request at a time")
             return
         try:
             path, digest = parse_target(self._target) if len(self._target) <= MAX_TARGET_BYTES else ("", None)
@@ -239,15 +254,16 @@ class Connection(asyncio.Protocol):
             self.send(200, body, keep_alive=keep_alive)
 
     def _take(self, renewals: Renewals, certificates: Certificates, *, keep_alive: bool) -> None:
-        """Answer once they are on the disk; the loop goes on meanwhile, and this peer waits."""
+        """Answer once they are on the disk; the loop goes on meanwhile, and this peer has to wait."""
         assert self.backend is not None
         assert self.transport is not None
-        self.transport.pause_reading()
+        self._taking = True
         work = partial(renewals.take, self.backend.site, certificates)
         done = asyncio.get_running_loop().run_in_executor(None, work)
         done.add_done_callback(partial(self._taken, keep_alive=keep_alive))
 
     def _taken(self, done: "asyncio.Future[TakenAnswer]", *, keep_alive: bool) -> None:
+        self._taking = False
         if self.transport is None or self.transport.is_closing():
             return
         error = done.exception()
@@ -255,7 +271,6 @@ class Connection(asyncio.Protocol):
             log.error("certificates of the centre were not kept: %s", error)
             self.refuse(503, "identity", "the certificates could not be kept")
             return
-        self.transport.resume_reading()
         self.send(200, encode_identity(done.result()), keep_alive=keep_alive)
 
     def send(self, status: int, body: bytes, *, keep_alive: bool, extra: bytes = b"") -> None:

@@ -37,6 +37,8 @@ class Memory:
         self._keys: dict[UUID, Ed25519PrivateKey] = {}
         self._task: asyncio.Task[None] | None = None
         self._told: dict[UUID, int] = {}
+        self.polled_at_s: dict[UUID, float] = {}
+        self.bound_bytes = bound_bytes
 
     def sign_as(self, *identities: Identity) -> None:
         """Sign the pages of these sites with their keys from now on. Raises IdentityError."""
@@ -45,6 +47,12 @@ class Memory:
     def polled(self, site: UUID) -> None:
         """The site has answered a poll."""
         self._recorder.polled(site, time.monotonic())
+        self.polled_at_s[site] = time.time()
+
+    def usage(self, site: UUID) -> tuple[int, int | None, int | None, int]:
+        """The site's last number, the last acknowledged one, bytes in use, and how many entries wait for room."""
+        acked, used_bytes = self._journal.usage(site)
+        return self._journal.head(site)[0], acked, used_bytes, self._journal.held
 
     def page(self, site: UUID, after: int, limit: int) -> bytes:
         """A signed page. Raises JournalError, AheadError among them."""
