@@ -147,6 +147,12 @@ class System:
         self, count: int, *, provider_id: int, interval_s: int = 1, dial_out: Sequence[int] = ()
     ) -> list[Site]:
         """Make sites and the simulator that plays them."""
+        sites = self.make_sites(count, provider_id=provider_id, interval_s=interval_s)
+        self.simulate(sites, dial_out=dial_out)
+        return sites
+
+    def make_sites(self, count: int, *, provider_id: int, interval_s: int = 1) -> list[Site]:
+        """Make sites that are polled, and that nobody plays yet."""
         rows = [
             {
                 "slug": f"flow-{number}",
@@ -160,19 +166,22 @@ class System:
             }
             for number in range(count)
         ]
-        sites = create_sites(actor=TEST, rights=everything(), rows=rows)
-        self.simulate(sites, dial_out=dial_out)
-        return sites
+        return create_sites(actor=TEST, rights=everything(), rows=rows)
 
-    def simulate(self, sites: Sequence[Site], *, dial_out: Sequence[int] = ()) -> None:
-        """Start the simulator that plays these sites, which join by themselves; those numbered so dial out."""
+    @staticmethod
+    def join_strings(sites: Sequence[Site]) -> list[str]:
+        """What each of these sites may join with, without anybody's look."""
         root_sha256 = bytes.fromhex(signing.roots().root_sha256)
         with scope(TEST):
             secrets = make_tokens(sites, made_by="test", now=timezone.now())
+        return [join_string(site, secrets[site.pk], root_sha256=root_sha256) for site in sites]
+
+    def simulate(self, sites: Sequence[Site], *, dial_out: Sequence[int] = ()) -> None:
+        """Start the simulator that plays these sites, which join by themselves; those numbered so dial out."""
         fleet = [
             {
                 "site": str(site.uuid),
-                "join": join_string(site, secrets[site.pk], root_sha256=root_sha256),
+                "join": join,
                 "address": site.address.partition(":")[0],
                 "seed": site.pk,
                 "dial_out": number in dial_out,
@@ -181,7 +190,7 @@ class System:
                 "workloads": 3,
                 "profile": "factory",
             }
-            for number, site in enumerate(sites)
+            for number, (site, join) in enumerate(zip(sites, self.join_strings(sites), strict=True))
         ]
         fleet_file = self.folder / "fleet.json"
         fleet_file.write_text(json.dumps({"sites": fleet}))
