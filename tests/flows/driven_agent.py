@@ -47,12 +47,13 @@ class DrivenAgent:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.clock = DrivenClock(options.lag_s)
-        self.clock.at_s = options.at_s
         self.address, self.port, self.route = options.address, options.port, options.route
         spec = SiteSpec(options.site, options.address, options.seed)
         self.site = VirtualSite(spec, self.clock)
-        if options.rebooted:
+        if options.booted_s is not None:
+            self.clock.at_s = options.booted_s
             self.site.reboot()
+        self.clock.at_s = options.at_s
         self.memory = Memory(options.state / "journal.sqlite", [self.site], now_s=self.clock, mono_s=self.clock)
         self.doors: dict[str, SiteTls] = {}
         self.identity: Identity | None = None
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--join", default="")
     parser.add_argument("--lag-s", type=int, default=0)
     parser.add_argument("--at-s", type=int)
-    parser.add_argument("--rebooted", action="store_true")
+    parser.add_argument("--booted-s", type=int)
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(options))
@@ -161,6 +162,7 @@ class DrivenSite:
             *("--state", str(folder), "--site", str(site.uuid), "--address", host, "--port", port),
             *("--route", route, "--seed", str(_seed_without_reboot(site.uuid, lag_s)), "--lag-s", str(lag_s)),
         ]
+        self._booted: list[str] = []
         self._child = self._start("--join", join)
 
     def _start(self, *options: str) -> subprocess.Popen[str]:
@@ -191,7 +193,9 @@ class DrivenSite:
 
     def start(self, *, at_s: int, rebooted: bool) -> None:
         """Start again, the clock at that second; with `rebooted` the machine has booted just then."""
-        self._child = self._start("--at-s", str(at_s), *(["--rebooted"] if rebooted else []))
+        if rebooted:
+            self._booted = ["--booted-s", str(at_s)]
+        self._child = self._start("--at-s", str(at_s), *self._booted)
 
     def close(self) -> None:
         """End cleanly."""
