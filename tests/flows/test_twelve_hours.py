@@ -208,8 +208,8 @@ def test_an_outage_power_losses_and_restarts_inside_the_cut_are_known_to_the_mil
 
     api = api_client("viewer").get(f"/api/v1/sites/{cut.site.slug}/intervals?axis=availability").json()["items"]
     told = sorted(api, key=lambda row: row["valid_from"])
-    assert [(row["state"], row["valid_from"], row["valid_to"], row["source"]) for row in told] == [
-        (state, _json(begin), _json(end), source) for state, begin, end, source, _ in availability
+    assert [(row["state"], _read(row["valid_from"]), _read(row["valid_to"]), row["source"]) for row in told] == [
+        (state, _cut_off(begin), _cut_off(end), source) for state, begin, end, source, _ in availability
     ]
     _assert_page(
         signed_in("viewer").get(f"/sites/{cut.site.slug}/").content.decode(), availability, reachability, outages
@@ -243,6 +243,10 @@ def _times(row: str) -> list[str]:
     return re.findall(r'datetime="([^"]+)"', row)
 
 
-def _json(moment: datetime | None) -> str | None:
-    """As the API writes it: milliseconds, cut off."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z" if moment else None
+def _read(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _cut_off(moment: datetime | None) -> datetime | None:
+    """As precise as the API is: whole milliseconds, the rest cut off."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000) if moment else None
