@@ -90,7 +90,7 @@ class DrivenAgent:
 
     async def cut(self) -> None:
         """Be out of reach; time stands still until the next order."""
-        self.clock.at_s = int(self.clock())
+        await self.stand()
         await self.links.close()
         assert self.server is not None
         await self.server.close()
@@ -98,9 +98,13 @@ class DrivenAgent:
         if self.identity is not None:
             self.links.certify(self.identity)
 
-    async def live(self, to_s: int) -> None:
-        """Live on to that second of the site's clock, one tick a second."""
-        for now_s in range(int(self.clock()) + 1, to_s + 1):
+    async def stand(self) -> None:
+        """Let time stand still until the next order."""
+        self.clock.at_s = int(self.clock())
+
+    async def live(self, to_s: int, step_s: int = 1) -> None:
+        """Live on to that second of the site's clock, one tick in so many seconds."""
+        for now_s in range(int(self.clock()) + step_s, to_s + 1, step_s):
             self.clock.at_s = now_s
             self.memory.tick()
         self.clock.at_s = to_s
@@ -196,6 +200,16 @@ class DrivenSite:
         if rebooted:
             self._booted = ["--booted-s", str(at_s)]
         self._child = self._start("--at-s", str(at_s), *self._booted)
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._child.pid
+
+    @property
+    def journal(self) -> Path:
+        """The file of its journal."""
+        return self.folder / "journal.sqlite"
 
     def close(self) -> None:
         """End cleanly."""
