@@ -3,72 +3,21 @@
 import json
 import os
 import resource
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import Client
 
-from sites.models import Provider, Site
-from tests.flows.driven_agent import DIRECT, DrivenSite
-from tests.flows.system import System, all_up, query, wait_for
+from tests.flows.driven_agent import DrivenSite
+from tests.flows.running import HOUR_S, are_polled_on, read_on
+from tests.flows.system import query
 
-HOUR_S = 3_600
-LAG_S = 12 * HOUR_S
-CAUGHT_UP = """
-SELECT 1 FROM edge_sites_journalcursor c JOIN edge_sites_sitestate t USING (site_id)
-WHERE site_id = %s AND c.seq = t.journal_seq AND c.acked = c.seq AND c.seq > %s
-"""
 GAPS = "SELECT seq, body FROM edge_sites_journalentry WHERE site_id = %s AND kind = 'gap' ORDER BY seq"
 VERDICTS = "SELECT body->>'state' FROM edge_sites_journalentry WHERE site_id = %s AND kind = 'verdict' ORDER BY seq"
 HISTORY = "SELECT site_id, axis, state, valid_from FROM edge_sites_stateinterval WHERE valid_to IS NOT NULL ORDER BY id"
 ENTRIES = "SELECT seq, kind, digest, mapped_at FROM edge_sites_journalentry WHERE site_id = %s ORDER BY seq"
-
-
-class Running:
-    """One site with its agent, polled every second, its journal read; time passes as it is told to."""
-
-    def __init__(self, system: System, site: Site, folder: Path) -> None:
-        self.pk = site.pk
-        self.site = site
-        (join,) = system.join_strings([site])
-        self.agent = DrivenSite(folder, site, route=DIRECT, lag_s=LAG_S, join=join)
-        self.agent.order("link")
-
-    def live(self, hours: float) -> int:
-        """So long by its own clock, a minute at a time; the clock stands afterwards, at the second that is returned."""
-        now_s = self.agent.order("stand")
-        self.live_s = self.agent.order("live", to_s=now_s + int(hours * HOUR_S), step_s=60)
-        return self.live_s
-
-    def seq(self) -> int:
-        """How far the centre has read."""
-        return int(
-            query("SELECT coalesce(max(seq), 0) FROM edge_sites_journalcursor WHERE site_id = %s", self.pk)[0][0]
-        )
-
-
-def read_on(*some: Running) -> None:
-    """Have the centre read these journals to the end, which is further than it was."""
-    before = {one.pk: one.seq() for one in some}
-
-    def caught_up() -> bool:
-        with connections["owner"].cursor() as cursor:  # not in a quarter of an hour, as after a problem
-            cursor.execute("UPDATE edge_sites_journalcursor SET next_at = now()")
-        return all(query(CAUGHT_UP, pk, seq) for pk, seq in before.items())
-
-    wait_for(caught_up, what="the journals are read")
-
-
-def are_polled_on(*some: Running) -> None:
-    """Each brings a good report younger than now, and is shown as up."""
-    pks, mark = [one.pk for one in some], query("SELECT clock_timestamp()")[0][0]
-    youngest = "SELECT min(last_good_at) FROM edge_sites_sitestate WHERE site_id = ANY(%s)"
-    wait_for(lambda: query(youngest, pks)[0][0] > mark, what="polled again")
-    assert all_up([one.site for one in some])
 
 
 def fill_the_disk(agent: DrivenSite) -> None:
@@ -96,25 +45,9 @@ def edit(agent: DrivenSite) -> None:
                 file.write(b"alivE")
 
 
-@pytest.fixture
-def start(system: System, make_provider: Callable[..., Provider], tmp_path: Path) -> Iterator[Callable[[int], Any]]:
-    with ExitStack() as stack:
-
-        def make(count: int) -> list[Running]:
-            sites = system.make_sites(count, provider_id=make_provider().pk)
-            made = [Running(system, site, tmp_path / f"site-{site.pk}") for site in sites]
-            for one in made:
-                stack.callback(one.agent.close)
-            wait_for(lambda: all_up(sites), what="up")
-            read_on(*made)
-            return made
-
-        yield make
-
-
 @pytest.mark.usefixtures("plain_static")
-def test_journals_damaged_under_running_agents(start: Any, signed_in: Callable[..., Client]) -> None:
-    full, cut, edited = sites = start(3)
+def test_journals_damaged_under_running_agents(start_running: Any, signed_in: Callable[..., Client]) -> None:
+    full, cut, edited = sites = start_running(*[12 * HOUR_S] * 3)
     entries = {one.pk: query(ENTRIES, one.pk) for one in sites}
     intervals = query(HISTORY)
 
