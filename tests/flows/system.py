@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from fleet.stack import processes, redis
 from fleet.stack.process import Program, spawn, stop
 from fleet.stack.state import open_state
 from sites.models import Site
+from sites.selectors.fleet_wide import attention
 from sites.services.claims import map_pollers
 from sites.services.joining import join_string, make_tokens
 from sites.services.sites import create_sites
@@ -125,6 +127,15 @@ class System:
         state = type("Folders", (), {"base": self.folder})()
         found = {program.name: program for program in processes.workers(options, state, self.environ)}
         self.run(found[name])
+
+    def end(self, name: str) -> None:
+        """End a process as an operator does."""
+        program, child = self._children[name]
+        stop(child, program)
+
+    def restart(self, name: str) -> None:
+        """Start a process that has ended, as it was."""
+        self.run(self._children[name][0])
 
     def kill(self, name: str) -> None:
         """kill -9, its children included."""
@@ -245,6 +256,34 @@ def shown(sites: Sequence[Site]) -> list[str]:
 def all_up(sites: Sequence[Site]) -> bool:
     """Whether all are shown as up."""
     return set(shown(sites)) == {"up"}
+
+
+def flap(system: System, sites: Sequence[Site], *, times: int) -> dict[int, int]:
+    """Let sites be down for 3 s and up for 3 s, in turn; how many outages each has had since.
+
+    Fails if one is more than once among what needs attention.
+    """
+    mark = query("SELECT clock_timestamp()")[0][0]
+    for _ in range(times):
+        for order in (partial(system.fail, "down"), system.heal):
+            order(*sites)
+            time.sleep(3)
+            with scope(TEST):
+                listed = [site.pk for site in attention(TEST, limit=1_000)]
+            assert len(listed) == len(set(listed))
+            assert set(listed) <= {site.pk for site in sites}
+    ids = [site.pk for site in sites]
+    counts = "SELECT site_id, count(*) FROM edge_sites_outage WHERE site_id = ANY(%s) AND valid_from > %s GROUP BY 1"
+    return dict.fromkeys(ids, 0) | dict(query(counts, ids, mark))
+
+
+def late_ms(sites: Sequence[Site], seconds: int) -> int:
+    """How late polls of these sites were, within so many seconds: the 95th percentile."""
+    lateness = (
+        "SELECT coalesce(percentile_disc(0.95) WITHIN GROUP (ORDER BY late_ms), 0) FROM sample"
+        " WHERE site_id = ANY(%s) AND rtt_ms IS NOT NULL AND at > now() - make_interval(secs => %s)"
+    )
+    return int(query(lateness, [site.pk for site in sites], seconds)[0][0])
 
 
 def wait_for_journals() -> None:
