@@ -54,6 +54,7 @@ def test_future_clock_is_stored_at_receipt_time(shared_system: tuple[System, lis
         what="the clock's offset",
     )
     assert query("SELECT count(*) FROM sample WHERE at > now()") == [(0,)]
+    assert query("SELECT count(*) FROM edge_sites_journalentry WHERE mapped_at > now()") == [(0,)]
     assert shown([sites[3]]) == ["up"]
 
 
