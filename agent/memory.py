@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -29,8 +29,20 @@ log = logging.getLogger("agent")
 class Memory:
     """Journal and recorder of all sites of a process. Everything is called in the loop's thread."""
 
-    def __init__(self, path: Path, backends: Sequence[Backend], *, bound_bytes: int = BOUND_BYTES) -> None:
-        """Open the journal. Raises JournalError when another process has it."""
+    def __init__(
+        self,
+        path: Path,
+        backends: Sequence[Backend],
+        *,
+        bound_bytes: int = BOUND_BYTES,
+        now_s: Callable[[], float] = time.time,
+        mono_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the journal. `now_s` gives seconds since the epoch, `mono_s` seconds that never go back.
+
+        Raises JournalError when another process has it.
+        """
+        self._now_s, self._mono_s = now_s, mono_s
         self._journal = Journal.open(path, bound_bytes=bound_bytes, tail=TAIL)
         self._backends = {backend.site: backend for backend in backends}
         self._recorder = Recorder(self._journal, backends)
@@ -46,8 +58,8 @@ class Memory:
 
     def polled(self, site: UUID) -> None:
         """The site has answered a poll."""
-        self._recorder.polled(site, time.monotonic())
-        self.polled_at_s[site] = time.time()
+        self._recorder.polled(site, self._mono_s())
+        self.polled_at_s[site] = self._now_s()
 
     def usage(self, site: UUID) -> tuple[int, int | None, int | None, int]:
         """The site's last number, the last acknowledged one, bytes in use, and how many entries wait for room."""
@@ -67,7 +79,7 @@ class Memory:
 
     def tick(self) -> None:
         """Write what is due, and let reports say how far the journal is."""
-        self._recorder.tick(datetime.now(UTC), time.monotonic())
+        self._recorder.tick(datetime.fromtimestamp(self._now_s(), UTC), self._mono_s())
         for site, backend in self._backends.items():
             seq, head = self._journal.head(site)
             if self._told.get(site) != seq:
