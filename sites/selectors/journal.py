@@ -15,6 +15,7 @@ from sites.wire import Peer
 
 BACKFILL = job("backfill")
 
+# Read under the keys that the site has a certificate for, not under those that were accepted since.
 # Reached just now, with more to tell than was read, and due; the longest due first.
 _DUE = """
 SELECT s.id, s.uuid, s.address, s.tls_name, s.tls_pin, p.allowed_networks::text, i.id, i.signing_key,
@@ -30,7 +31,7 @@ JOIN edge_sites_siteidentity i ON i.site_id = s.id AND i.state = 'accepted'
 LEFT JOIN edge_sites_journalcursor c ON c.site_id = s.id
 WHERE s.life = 'active' AND s.tls_pin <> '' AND t.reachability = 'reachable' AND t.misses = 0
     AND t.mono_ms IS NOT NULL AND t.journal_seq > coalesce(c.seq, 0)
-    AND (c.site_id IS NULL OR c.next_at <= now())
+    AND (c.site_id IS NULL OR (c.next_at <= now() AND c.identity_id = i.id))
 ORDER BY c.next_at NULLS LAST, s.id LIMIT %s
 """
 

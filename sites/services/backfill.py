@@ -6,6 +6,7 @@ One page, one transaction. A page that was recorded before changes nothing, so a
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 from django.db.models import Q
@@ -49,12 +50,13 @@ def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anch
         # Locked as record_reports() locks it: polls of this site wait meanwhile.
         state = SiteState.objects.select_for_update().get(site_id=site_id)
         cursor, _ = JournalCursor.objects.select_for_update().get_or_create(
-            site_id=site_id, defaults={"provider_id": state.provider_id, "next_at": timezone.now()}
+            site_id=site_id,
+            defaults={"provider_id": state.provider_id, "identity_id": identity_id, "next_at": timezone.now()},
         )
-        if cursor.seq != page.after or not page.entries:
+        if (cursor.identity_id, cursor.seq) != (identity_id, page.after) or not page.entries:
             return False
         mapped = _mapped(page.entries, anchor, cursor.last_at)
-        _store(page, body, mapped, cursor, identity_id)
+        _store(page, body, mapped, cursor)
         tail = _tail(cursor)
         notes = [
             Note(entry.seq, _ms(at), entry.boot, entry.body.state if isinstance(entry.body, Verdict) else None)
@@ -63,7 +65,7 @@ def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anch
         if page.to == anchor.seq:  # nothing was written since, up to that report: it went on as it was
             notes.append(Note(page.to, max(_ms(anchor.at), notes[-1].at_ms), anchor.boot))
         spans, tail = journal_states.read(notes, tail)
-        changed = _correct(site_id, spans)
+        changed = _correct(cursor, spans)
         _advance(cursor, page, tail, more=(state.journal_seq or 0) > page.to)
         if changed:
             hints = (("site", site_id), ("timeline", 0), ("figures", 0))
@@ -71,19 +73,25 @@ def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anch
     return True
 
 
-def note_acked(site_id: int, upto: int) -> None:
+def note_acked(site_id: int, upto: int, *, identity_id: int) -> None:
     """The site knows that we hold its entries up to there."""
     with scope(BACKFILL):
-        JournalCursor.objects.filter(site_id=site_id, acked__lt=upto).update(acked=upto)
+        JournalCursor.objects.filter(site_id=site_id, identity_id=identity_id, acked__lt=upto).update(acked=upto)
 
 
-def note_problem(site_id: int, problem: str, *, alarm: bool) -> None:
-    """The journal cannot be read on: say so with the site, and try again later. An `alarm` is audited, once."""
+def note_problem(site_id: int, problem: str, *, identity_id: int, alarm: bool) -> None:
+    """The journal of these keys cannot be read on: say so with the site, and try again later.
+
+    An `alarm` is audited, once. Changes nothing when the site has other keys by now.
+    """
     with scope(BACKFILL):
         site = Site.objects.get(pk=site_id)
         cursor, _ = JournalCursor.objects.select_for_update().get_or_create(
-            site=site, defaults={"provider_id": site.provider_id, "next_at": timezone.now()}
+            site=site,
+            defaults={"provider_id": site.provider_id, "identity_id": identity_id, "next_at": timezone.now()},
         )
+        if cursor.identity_id != identity_id:
+            return
         new = cursor.problem != problem[:300]
         cursor.problem, cursor.next_at = problem[:300], timezone.now() + AGAIN_AFTER_PROBLEM
         cursor.save(update_fields=["problem", "next_at"])
@@ -109,13 +117,11 @@ def _mapped(entries: Sequence[Entry], anchor: Anchor, last_at: datetime | None) 
     return moments
 
 
-def _store(
-    page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], cursor: JournalCursor, identity_id: int
-) -> None:
+def _store(page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], cursor: JournalCursor) -> None:
     envelope = JournalEnvelope.objects.create(
         site_id=cursor.site_id,
         provider_id=cursor.provider_id,
-        identity_id=identity_id,
+        identity_id=cursor.identity_id,
         from_seq=page.after + 1,
         to_seq=page.to,
         head=page.head,
@@ -125,6 +131,7 @@ def _store(
         JournalEntry(
             site_id=cursor.site_id,
             provider_id=cursor.provider_id,
+            identity_id=cursor.identity_id,
             envelope=envelope,
             seq=entry.seq,
             digest=digest,
@@ -164,18 +171,21 @@ def _advance(cursor: JournalCursor, page: Page, tail: Tail | None, *, more: bool
 
 
 # History ----------------------------------------------------------------------------------------------------
-def _correct(site_id: int, spans: Sequence[journal_states.Span]) -> bool:
-    """Supersede what the spans contradict, back to when the present provider took over, and not before.
+def _floor(cursor: JournalCursor) -> datetime:
+    """From when on the journal may correct history: the present provider's time, with these keys."""
+    tenure = SiteTenure.objects.get(site_id=cursor.site_id, valid_to=None).valid_from
+    return tenure if cursor.since is None else max(tenure, cursor.since)
 
-    Returns whether anything did.
-    """
-    floor = SiteTenure.objects.get(site_id=site_id, valid_to=None).valid_from
+
+def _correct(cursor: JournalCursor, spans: Sequence[journal_states.Span]) -> bool:
+    """Supersede what the spans contradict, back to _floor() and not before. Returns whether anything did."""
+    site_id, floor = cursor.site_id, _floor(cursor)
     proven = [
         Evidence(
             max(floor, _moment(span.begin_ms)),
             _moment(span.end_ms),
             span.state,
-            {"journal": {"from_seq": span.from_seq, "to_seq": span.to_seq, "why": span.why}},
+            {"journal": _proof(cursor, span.from_seq, span.to_seq, span.why)},
         )
         for span in spans
         if _moment(span.end_ms) > floor
@@ -191,6 +201,11 @@ def _correct(site_id: int, spans: Sequence[journal_states.Span]) -> bool:
     StateInterval.objects.bulk_create([_row(site_id, new, rows, now) for new in correction.added])
     _correct_outages(site_id, correction.added, now)
     return True
+
+
+def _proof(cursor: JournalCursor, from_seq: int, to_seq: int, why: str) -> dict[str, Any]:
+    """Which entries of which keys prove something, and how."""
+    return {"from_seq": from_seq, "to_seq": to_seq, "why": why, "identity": cursor.identity_id}
 
 
 def _standing(site_id: int, begin: datetime, end: datetime) -> list[StateInterval]:

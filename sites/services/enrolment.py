@@ -29,6 +29,7 @@ from fleet.kit.signing import Issued
 from fleet.kit.tenancy import job, scope
 from sites.models import JoinToken, PollSchedule, Site, SiteCertificate, SiteIdentity
 from sites.services.joining import accept_identity, freeze_site, token_mac
+from sites.services.journal_keys import follow_keys
 from sites.services.sites import object_of
 from sites.states import IdentityState, Life
 
@@ -193,12 +194,14 @@ def record_certificates(made: Sequence[tuple[int, Issued]], *, route: str) -> No
             site.tls_pin = tls_pin(bytes(identity.tls_key))
             fresh.append(site)
         Site.objects.bulk_update(fresh, ["tls_name", "tls_pin"], batch_size=1000)
+        follow_keys(sorted(accepted))
         PollSchedule.objects.filter(site__in=fresh, next_poll_at__gt=now).update(next_poll_at=now, backoff=1)
 
 
 # ------------------------------------------------------------------------------------------------------------
 def _locked(site_ids: Sequence[int]) -> Sequence[Site]:
-    return list(Site.objects.select_for_update(of=("self",)).filter(pk__in=site_ids).order_by("pk"))
+    # Not against those who only point at a site: who stores its reports holds its state, which is wanted next.
+    return list(Site.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=site_ids).order_by("pk"))
 
 
 def _check_life(site: Site) -> None:
