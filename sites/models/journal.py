@@ -13,7 +13,7 @@ class JournalCursor(models.Model):
 
     It follows one pair of keys: other keys are other hardware, whose journal begins at 1 (services.journal_keys).
     `last_*` are the tail that the next page continues from: when its newest entry was written (our clock), in which
-    boot, and the state that the site was in.
+    boot, the state that the site was in, and what it ran.
     """
 
     site = models.OneToOneField(Site, on_delete=models.CASCADE, primary_key=True, related_name="journal")
@@ -27,6 +27,7 @@ class JournalCursor(models.Model):
     last_at = models.DateTimeField(null=True)
     last_boot = models.CharField(max_length=64, blank=True)
     last_state = models.CharField(max_length=8, blank=True)
+    last_digest = models.CharField(max_length=71, blank=True, db_default="", help_text="Of its set of components.")
     read_at = models.DateTimeField(null=True)
     problem = models.CharField(max_length=300, blank=True)
 

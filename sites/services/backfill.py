@@ -4,35 +4,24 @@ One page, one transaction. A page that was recorded before changes nothing, so a
 """
 
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
-from django.db.models import Q
 from django.utils import timezone
 
 from agent.protocol import Resources, Verdict
-from agent.protocol.entries import Entry
+from agent.protocol.entries import Components, Entry
 from agent.protocol.journal import Page
 from fleet.kit import audit, live
 from fleet.kit.tenancy import job, scope
-from sites import journal_states, timeline
+from sites import journal_states
 from sites.journal_states import Anchor, Note, Tail
-from sites.models import (
-    JournalCursor,
-    JournalEntry,
-    JournalEnvelope,
-    Outage,
-    Site,
-    SiteState,
-    SiteTenure,
-    StateInterval,
-)
+from sites.models import JournalCursor, JournalEntry, JournalEnvelope, Site, SiteState
+from sites.services.backfill_components import correct_components, keep_sets
+from sites.services.backfill_history import correct_availability, moment, ms
 from sites.services.backfill_samples import store_samples
 from sites.services.sites import object_of
-from sites.states import Axis, Source
-from sites.timeline import Evidence, Interval
 
 BACKFILL = job("backfill")
 READ_EVERY = timedelta(minutes=15)
@@ -57,15 +46,12 @@ def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anch
             return False
         mapped = _mapped(page.entries, anchor, cursor.last_at)
         _store(page, body, mapped, cursor)
-        tail = _tail(cursor)
-        notes = [
-            Note(entry.seq, _ms(at), entry.boot, entry.body.state if isinstance(entry.body, Verdict) else None)
-            for entry, (at, _) in zip(page.entries, mapped, strict=True)
-        ]
-        if page.to == anchor.seq:  # nothing was written since, up to that report: it went on as it was
-            notes.append(Note(page.to, max(_ms(anchor.at), notes[-1].at_ms), anchor.boot))
-        spans, tail = journal_states.read(notes, tail)
-        changed = _correct(cursor, spans)
+        states, tail = journal_states.read(_notes(page, mapped, anchor, _verdict), _tail(cursor, cursor.last_state))
+        sets, components = journal_states.read(_notes(page, mapped, anchor, _digest), _tail(cursor, cursor.last_digest))
+        changed = correct_availability(cursor, states)
+        changed = correct_components(cursor, sets) or changed
+        if components is not None:
+            cursor.last_digest = components.state
         _advance(cursor, page, tail, more=(state.journal_seq or 0) > page.to)
         if changed:
             hints = (("site", site_id), ("timeline", 0), ("figures", 0))
@@ -152,13 +138,34 @@ def _store(page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], curs
         for entry, (at, _) in zip(page.entries, mapped, strict=True)
         if isinstance(entry.body, Resources)
     ]
+    keep_sets(entry.body for entry in page.entries if isinstance(entry.body, Components))
     store_samples(cursor.site_id, cursor.provider_id, samples)
 
 
-def _tail(cursor: JournalCursor) -> Tail | None:
+def _notes(
+    page: Page, mapped: Sequence[tuple[datetime, int]], anchor: Anchor, told: Callable[[Entry], str | None]
+) -> list[Note]:
+    """The page's entries on the line of time; `told` says which state an entry tells of, if any."""
+    notes = [
+        Note(entry.seq, ms(at), entry.boot, told(entry)) for entry, (at, _) in zip(page.entries, mapped, strict=True)
+    ]
+    if page.to == anchor.seq:  # nothing was written since, up to that report: it went on as it was
+        notes.append(Note(page.to, max(ms(anchor.at), notes[-1].at_ms), anchor.boot))
+    return notes
+
+
+def _verdict(entry: Entry) -> str | None:
+    return entry.body.state if isinstance(entry.body, Verdict) else None
+
+
+def _digest(entry: Entry) -> str | None:
+    return entry.body.digest if isinstance(entry.body, Components) else None
+
+
+def _tail(cursor: JournalCursor, state: str) -> Tail | None:
     if cursor.last_at is None:
         return None
-    return Tail(_ms(cursor.last_at), cursor.last_boot, cursor.last_state, cursor.seq)
+    return Tail(ms(cursor.last_at), cursor.last_boot, state, cursor.seq)
 
 
 def _advance(cursor: JournalCursor, page: Page, tail: Tail | None, *, more: bool) -> None:
@@ -166,132 +173,6 @@ def _advance(cursor: JournalCursor, page: Page, tail: Tail | None, *, more: bool
     cursor.seq, cursor.head, cursor.read_at, cursor.problem = page.to, page.head, now, ""
     cursor.next_at = now if more else now + READ_EVERY
     if tail is not None:
-        cursor.last_at, cursor.last_boot, cursor.last_state = _moment(tail.at_ms), tail.boot, tail.state
-    cursor.save(update_fields=["seq", "head", "read_at", "problem", "next_at", "last_at", "last_boot", "last_state"])
-
-
-# History ----------------------------------------------------------------------------------------------------
-def _floor(cursor: JournalCursor) -> datetime:
-    """From when on the journal may correct history: the present provider's time, with these keys."""
-    tenure = SiteTenure.objects.get(site_id=cursor.site_id, valid_to=None).valid_from
-    return tenure if cursor.since is None else max(tenure, cursor.since)
-
-
-def _correct(cursor: JournalCursor, spans: Sequence[journal_states.Span]) -> bool:
-    """Supersede what the spans contradict, back to _floor() and not before. Returns whether anything did."""
-    site_id, floor = cursor.site_id, _floor(cursor)
-    proven = [
-        Evidence(
-            max(floor, _moment(span.begin_ms)),
-            _moment(span.end_ms),
-            span.state,
-            {"journal": _proof(cursor, span.from_seq, span.to_seq, span.why)},
-        )
-        for span in spans
-        if _moment(span.end_ms) > floor
-    ]
-    if not proven:
-        return False
-    rows = {row.pk: row for row in _standing(site_id, proven[0].begin, proven[-1].end)}
-    correction = timeline.correct([_interval(row) for row in rows.values()], proven)
-    if not correction.superseded:
-        return False
-    now = timezone.now()
-    StateInterval.objects.filter(pk__in=correction.superseded).update(superseded_at=now)
-    StateInterval.objects.bulk_create([_row(site_id, new, rows, now) for new in correction.added])
-    _correct_outages(site_id, correction.added, now)
-    return True
-
-
-def _proof(cursor: JournalCursor, from_seq: int, to_seq: int, why: str) -> dict[str, Any]:
-    """Which entries of which keys prove something, and how."""
-    return {"from_seq": from_seq, "to_seq": to_seq, "why": why, "identity": cursor.identity_id}
-
-
-def _standing(site_id: int, begin: datetime, end: datetime) -> list[StateInterval]:
-    """Availability that stands and touches the time, its neighbours included, in order."""
-    found = StateInterval.objects.filter(site_id=site_id, axis=Axis.AVAILABILITY, superseded_at=None)
-    found = found.filter(
-        Q(valid_to=None) | Q(valid_to__gte=begin - timeline.GRAIN), valid_from__lte=end + timeline.GRAIN
-    )
-    return list(found.order_by("valid_from", "pk"))
-
-
-def _interval(row: StateInterval) -> Interval:
-    return Interval(row.valid_from, row.valid_to, row.state, row.provider_id, row.pk, row.evidence)
-
-
-def _row(site_id: int, new: Interval, rows: dict[int, StateInterval], now: datetime) -> StateInterval:
-    """A row for an interval that takes the place of another. What is only a rest keeps its source."""
-    origin = rows[new.key] if new.key is not None else None
-    ends_with = next((row for row in rows.values() if row.valid_to == new.end), None)
-    return StateInterval(
-        site_id=site_id,
-        provider_id=new.provider_id,
-        axis=Axis.AVAILABILITY,
-        state=new.state,
-        valid_from=new.begin,
-        valid_to=new.end,
-        recorded_at=now,
-        closed_at=None if new.end is None else now,
-        source=Source.JOURNAL if new.better or origin is None else origin.source,
-        evidence=new.evidence,
-        evidence_end=ends_with.evidence_end if ends_with is not None and new.end is not None else None,
-    )
-
-
-def _correct_outages(site_id: int, added: Sequence[Interval], now: datetime) -> None:
-    """Outages follow the availability that stands now, from the last good time before the change to the next after."""
-    begin, end = added[0].begin, added[-1].end
-    standing = StateInterval.objects.filter(site_id=site_id, axis=Axis.AVAILABILITY, superseded_at=None)
-    well = standing.filter(state__in=timeline.WELL)
-    before = well.filter(valid_to__lte=begin).order_by("-valid_to").values_list("valid_to", flat=True).first()
-    after = end and well.filter(valid_from__gte=end).order_by("valid_from").values_list("valid_from", flat=True).first()
-    window = standing.filter(valid_from__gte=before) if before else standing
-    window = window.filter(valid_from__lte=after) if after else window
-    is_journal = {row.pk: row.source == Source.JOURNAL for row in window}
-    wanted = timeline.outages([_interval(row) for row in window.order_by("valid_from", "pk")])
-    stood = Outage.objects.filter(site_id=site_id, superseded_at=None)
-    stood = stood.filter(valid_from__gte=before) if before else stood
-    stood = stood.filter(valid_from__lt=after) if after else stood
-    known = {(row.valid_from, row.valid_to): row for row in stood}
-    gone = [row for key, row in known.items() if key not in {(outage.begin, outage.end) for outage in wanted}]
-    Outage.objects.filter(pk__in=[row.pk for row in gone]).update(superseded_at=now)
-    Outage.objects.bulk_create(
-        [
-            _outage(site_id, outage, gone, now, by_journal=any(is_journal.values()))
-            for outage in wanted
-            if (outage.begin, outage.end) not in known
-        ]
-    )
-
-
-def _outage(site_id: int, outage: Interval, gone: Sequence[Outage], now: datetime, *, by_journal: bool) -> Outage:
-    """A row for an outage. The cause that somebody gave the one it replaces stays; a dead machine was out of power."""
-    replaced = next(
-        (row for row in gone if row.valid_from < (outage.end or now) and outage.begin < (row.valid_to or now)),
-        None,
-    )
-    cause = replaced.cause if replaced is not None else "unknown"
-    if cause == "unknown" and outage.evidence.get("journal", {}).get("why") == "reboot":
-        cause = "power"
-    return Outage(
-        site_id=site_id,
-        provider_id=outage.provider_id,
-        valid_from=outage.begin,
-        valid_to=outage.end,
-        recorded_at=now,
-        closed_at=None if outage.end is None else now,
-        source=Source.JOURNAL if by_journal else Source.POLL,
-        evidence=outage.evidence,
-        evidence_end=replaced.evidence_end if replaced is not None and outage.end is not None else None,
-        cause=cause,
-    )
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
-
-
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, tz=UTC)
+        cursor.last_at, cursor.last_boot, cursor.last_state = moment(tail.at_ms), tail.boot, tail.state
+    told = ["last_at", "last_boot", "last_state", "last_digest"]
+    cursor.save(update_fields=["seq", "head", "read_at", "problem", "next_at", *told])

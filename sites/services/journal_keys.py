@@ -30,7 +30,8 @@ WHERE i.id = ANY(%s) AND c.site_id = i.site_id AND o.id = c.identity_id AND o.id
 # Keys that were the site's before take up what was read of them then; others begin at nothing.
 _CHANGE = """
 UPDATE edge_sites_journalcursor c SET identity_id = i.id, since = now(), next_at = now(), problem = '', acked = 0,
-    last_at = NULL, last_boot = '', last_state = '', seq = coalesce(e.to_seq, 0), head = coalesce(e.head, '')
+    last_at = NULL, last_boot = '', last_state = '', last_digest = '',
+    seq = coalesce(e.to_seq, 0), head = coalesce(e.head, '')
 FROM edge_sites_siteidentity i LEFT JOIN LATERAL (
     SELECT v.to_seq, v.head FROM edge_sites_journalenvelope v JOIN edge_sites_siteidentity k ON k.id = v.identity_id
     WHERE v.site_id = i.site_id AND k.signing_key = i.signing_key ORDER BY v.to_seq DESC LIMIT 1) e ON true

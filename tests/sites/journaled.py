@@ -46,15 +46,16 @@ class SiteWithJournal:
         record_certificates([(self.identity.pk, issued)], route="enrol")
 
     def write(self, minutes_ago: float, body: Body, boot: str = "a") -> None:
+        self.journal.append_many([self._draft(minutes_ago, body, boot)])
+
+    def _draft(self, minutes_ago: float, body: Body, boot: str) -> Draft:
         at = NOW - timedelta(minutes=minutes_ago)
-        mono_ms = round((at - self.boots[boot]).total_seconds() * 1000)
-        self.journal.append_many([Draft(self.site.uuid, body, boot, mono_ms, at)])
+        return Draft(self.site.uuid, body, boot, round((at - self.boots[boot]).total_seconds() * 1000), at)
 
     def live(self, begin: float, end: float, boot: str = "a") -> None:
         """`alive` once a minute, from so many minutes ago to so many."""
-        while begin >= end:
-            self.write(begin, Alive(), boot)
-            begin -= 1
+        minutes = [begin - step for step in range(int(begin - end) + 1)]
+        self.journal.append_many([self._draft(minute, Alive(), boot) for minute in minutes])
 
     def verdict(self, minutes_ago: float, state: str, boot: str = "a") -> None:
         self.write(minutes_ago, Verdict(state, NOW), boot)
