@@ -19,7 +19,7 @@ from sites import journal_states
 from sites.journal_states import Anchor, Note, Tail
 from sites.models import JournalCursor, JournalEntry, JournalEnvelope, Site, SiteState
 from sites.services.backfill_components import correct_components, keep_sets
-from sites.services.backfill_history import correct_availability, moment, ms
+from sites.services.backfill_history import correct_availability, floor, moment, ms
 from sites.services.backfill_samples import store_samples
 from sites.services.sites import object_of
 
@@ -133,10 +133,11 @@ def _store(page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], curs
         if entry.kind not in _IN_ENVELOPE_ALONE
     ]
     JournalEntry.objects.bulk_create(told, batch_size=500)
+    begins = floor(cursor)  # figures from before are another provider's, or another machine's
     samples = [
         (at, entry.body)
         for entry, (at, _) in zip(page.entries, mapped, strict=True)
-        if isinstance(entry.body, Resources)
+        if isinstance(entry.body, Resources) and at >= begins
     ]
     keep_sets(entry.body for entry in page.entries if isinstance(entry.body, Components))
     store_samples(cursor.site_id, cursor.provider_id, samples)

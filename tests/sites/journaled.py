@@ -1,5 +1,6 @@
 """A site that writes a journal, and the centre that reads it: signed pages, real rows."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -46,7 +47,11 @@ class SiteWithJournal:
         record_certificates([(self.identity.pk, issued)], route="enrol")
 
     def write(self, minutes_ago: float, body: Body, boot: str = "a") -> None:
-        self.journal.append_many([self._draft(minutes_ago, body, boot)])
+        self.write_many([(minutes_ago, body)], boot)
+
+    def write_many(self, entries: Iterable[tuple[float, Body]], boot: str = "a") -> None:
+        """Entries of any minutes ago, in one commit."""
+        self.journal.append_many([self._draft(minutes_ago, body, boot) for minutes_ago, body in entries])
 
     def _draft(self, minutes_ago: float, body: Body, boot: str) -> Draft:
         at = NOW - timedelta(minutes=minutes_ago)
@@ -54,8 +59,7 @@ class SiteWithJournal:
 
     def live(self, begin: float, end: float, boot: str = "a") -> None:
         """`alive` once a minute, from so many minutes ago to so many."""
-        minutes = [begin - step for step in range(int(begin - end) + 1)]
-        self.journal.append_many([self._draft(minute, Alive(), boot) for minute in minutes])
+        self.write_many([(begin - step, Alive()) for step in range(int(begin - end) + 1)], boot)
 
     def verdict(self, minutes_ago: float, state: str, boot: str = "a") -> None:
         self.write(minutes_ago, Verdict(state, NOW), boot)

@@ -123,8 +123,7 @@ def test_many_pages_give_what_one_would(told):
         told.live(begin, begin - 60)
         told.verdict(begin - 60.5, "down" if number % 2 else "degraded")
         told.live(begin - 61, begin - 69)
-    for second in range(2500):
-        told.write(18 - second / 250, FIGURES)
+    told.write_many((18 - second / 250, FIGURES) for second in range(2500))
     assert told.read_all() >= 3
     states = [state for state, *_ in told.availability()]
     assert states[:6] == ["up", "unknown", "up", "degraded", "down", "degraded"]
