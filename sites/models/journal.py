@@ -47,6 +47,7 @@ class JournalEnvelope(models.Model):
     from_seq = models.BigIntegerField()
     to_seq = models.BigIntegerField()
     head = models.CharField(max_length=71)
+    holes = models.JSONField(default=list, db_default=[], help_text="[[first, last], ...] of numbers not in it.")
     body = models.BinaryField()
     received_at = models.DateTimeField(db_default=Now())
 

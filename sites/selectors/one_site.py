@@ -29,6 +29,18 @@ def intervals_of(site: Site, *, since: datetime, until: datetime | None = None) 
     return list(found.order_by("valid_from", "id"))
 
 
+def timeline_rows(
+    site: Site, *, since: datetime, until: datetime, superseded: bool, axis: str | None = None, limit: int
+) -> list[StateInterval]:
+    """Intervals that touch the span in order of time, those that no longer stand too if asked; at most `limit`."""
+    found = site.intervals.filter(valid_from__lt=until).filter(Q(valid_to=None) | Q(valid_to__gt=since))
+    if axis is not None:
+        found = found.filter(axis=axis)
+    if not superseded:
+        found = found.filter(superseded_at=None)
+    return list(found.order_by("valid_from", "id")[:limit])
+
+
 def outages_of(site: Site, *, since: datetime) -> list[Outage]:
     """Outages that touch the time since then, newest first."""
     found = site.outages.filter(superseded_at=None).filter(Q(valid_to=None) | Q(valid_to__gt=since))

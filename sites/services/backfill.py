@@ -111,6 +111,7 @@ def _store(page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], curs
         from_seq=page.after + 1,
         to_seq=page.to,
         head=page.head,
+        holes=[list(hole) for hole in page.holes],
         body=body,
     )
     told = [
