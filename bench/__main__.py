@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import polling, screens
+from bench.backfill import backfill
 from bench.result import Figure, failed, table, write
 from bench.stack import Stack
 from fleet.stack.state import ROOT
@@ -18,6 +19,7 @@ ALONE: dict[str, Callable[..., Figure]] = {
     "poll_cpu": polling.poll_cpu,
     "cost_flat": polling.cost_flat,
     "sites_held": polling.sites_held,
+    "backfill": backfill,
 }
 TOGETHER = ("poller_memory", "overview_10k", "sites_page", "change_to_pixel")
 NAMES = (*ALONE, *TOGETHER)

@@ -105,15 +105,25 @@ def entries_in(
     return found
 
 
-def entries_of(site: Site, *, kind: str | None = None, limit: int = 50) -> list[JournalEntry]:
-    """The newest entries that say something, newest first."""
-    return list(entries_in(site, kind=kind).order_by("-pk")[:limit])
+def entries_of(
+    site: Site, *, kind: str | None = None, before: int | None = None, limit: int = 50
+) -> list[JournalEntry]:
+    """The newest entries that say something, newest first, from those read before row `before`."""
+    found = entries_in(site, kind=kind)
+    if before is not None:
+        found = found.filter(pk__lt=before)
+    return list(found.order_by("-pk")[:limit])
 
 
 def envelopes_of(site: Site) -> QuerySet[JournalEnvelope]:
     """Signed pages with their `size` and the keys that signed them, but without their bytes."""
     found = JournalEnvelope.objects.filter(site=site).select_related("identity")
     return found.annotate(size=Func("body", function="octet_length", output_field=IntegerField())).defer("body")
+
+
+def newest_envelopes(site: Site, *, limit: int) -> list[JournalEnvelope]:
+    """The newest signed pages, newest first."""
+    return list(envelopes_of(site).order_by("-pk")[:limit])
 
 
 def envelope_of(site: Site, pk: int) -> JournalEnvelope:

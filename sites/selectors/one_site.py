@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import DEFAULT, Scope
-from sites.models import Acknowledgement, Outage, Site, SiteTenure, StateInterval
+from sites.models import Acknowledgement, ComponentSpan, Outage, Site, SiteTenure, StateInterval
 
 
 def open_acknowledgement(site: Site) -> Acknowledgement | None:
@@ -39,6 +39,12 @@ def timeline_rows(
     if not superseded:
         found = found.filter(superseded_at=None)
     return list(found.order_by("valid_from", "id")[:limit])
+
+
+def component_spans_of(site: Site, *, since: datetime) -> list[ComponentSpan]:
+    """Which components it ran since then and just before, by what stands, oldest first; the newest 200."""
+    found = site.component_spans.filter(superseded_at=None).filter(Q(valid_to=None) | Q(valid_to__gte=since))
+    return list(found.select_related("component_set").order_by("-valid_from", "-id")[:200])[::-1]
 
 
 def outages_of(site: Site, *, since: datetime) -> list[Outage]:
