@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sites.models import ComponentSpan, StateInterval
+from sites.present import evidence_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,15 @@ def _touch(one: StateInterval, other: StateInterval) -> bool:
 def _journal(evidence: Mapping[str, Any] | None) -> dict[str, Any] | None:
     found = (evidence or {}).get("journal")
     return found if isinstance(found, dict) else None
+
+
+def proof_text(evidence: Mapping[str, Any]) -> str:
+    """What proves an interval, short: what was answered to a poll, or why nothing was; journal entries in full."""
+    if "poll" not in evidence:
+        return evidence_text(evidence)
+    if "verdict" in evidence:
+        return ": ".join(["it answered " + str(evidence["verdict"]), *map(str, evidence.get("reasons") or ())])
+    return ": ".join(filter(None, ["no report", str(evidence.get("detail") or evidence.get("failure") or "")]))
 
 
 @dataclass(frozen=True, slots=True)

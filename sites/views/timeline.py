@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 from fleet.kit.http import ScopedRequest
 from sites.models import Site, StateInterval
 from sites.present import AXES, evidence_text, lane, utc_now
-from sites.present_history import changes_of, first_recorded, fix_of
+from sites.present_history import changes_of, first_recorded, fix_of, proof_text
 from sites.selectors.access import get_site
 from sites.selectors.one_site import RANGES, component_spans_of, timeline_rows
 from sites.states import Axis
@@ -61,7 +61,8 @@ def _listed(shown: list[StateInterval], rows: list[StateInterval], axis: str, un
         {
             "row": row,
             "lasted_s": row.lasted_s(until),
-            "evidence": evidence_text(row.evidence),
+            "evidence": proof_text(row.evidence),
+            "raw": evidence_text(row.evidence),
             "fix": fix_of(row, rows),
         }
         for row in reversed(chosen)
