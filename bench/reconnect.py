@@ -7,6 +7,7 @@ from datetime import datetime
 from bench import polling
 from bench.result import Figure, machine
 from bench.stack import INTERVAL_S, Stack
+from fleet.stack.demo.company import HOST_SITE_UUID
 from fleet.stack.errors import StackError
 
 SITES, SITES_QUICK = 5_000, 500
@@ -17,13 +18,21 @@ AIM_S = 60.0
 Say = Callable[[str], None]
 
 # The host's own agent is not simulated, and was never cut.
-_CUT = """
+_CUT = f"""
 SELECT count(*) FROM edge_sites_sitestate t JOIN edge_sites_site s ON s.id = t.site_id
-WHERE s.life = 'active' AND s.address LIKE '127.%%' AND {}
+WHERE s.life = 'active' AND s.uuid <> '{HOST_SITE_UUID}' AND {{}}
 """
 _UNREACHED = _CUT.format("t.reachability = 'reachable'")
 _UNPOLLED = _CUT.format("(t.last_good_at IS NULL OR t.last_good_at < %s)")
-_TOLD = "SELECT site_id, journal_seq FROM edge_sites_sitestate WHERE journal_seq IS NOT NULL"
+_TOLD = f"""
+SELECT t.site_id, t.journal_seq FROM edge_sites_sitestate t JOIN edge_sites_site s ON s.id = t.site_id
+WHERE t.journal_seq IS NOT NULL AND s.uuid <> '{HOST_SITE_UUID}'
+"""
+# Of the first answers since then, how many came in each ten seconds.
+_FIRST = """
+SELECT count(*) FROM edge_sites_stateinterval WHERE axis = 'reachability' AND state = 'reachable' AND valid_from >= %s
+GROUP BY floor(extract(epoch FROM valid_from - %s) / 10) ORDER BY floor(extract(epoch FROM min(valid_from)) / 10)
+"""
 _READ = "SELECT site_id, seq FROM edge_sites_journalcursor"
 
 # What was read, by site: pages that follow each other from 1 to the cursor, each number in one page alone.
@@ -55,7 +64,8 @@ def reconnect(say: Say, *, quick: bool) -> list[Figure]:
         stack.order(cmd="heal", sites="all")
         _until(stack, lambda: stack.execute(_UNPOLLED, [healed_at])[0][0], POLLED_AT_MOST_S, "sites not polled")
         polled_s = time.monotonic() - began_s
-        say(f"all polled after {polled_s:.1f} s")
+        spread = stack.execute(_FIRST, [healed_at, healed_at])
+        say(f"all polled after {polled_s:.1f} s; by ten seconds: {[count for (count,) in spread]}")
         told = dict(stack.execute(_TOLD))
         _until(stack, lambda: _behind(told, dict(stack.execute(_READ))), READ_AT_MOST_S, "journals not read")
         read_s = time.monotonic() - began_s
