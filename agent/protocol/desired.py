@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Meta, Struct
 
 from agent.protocol.entries import Number, check_canonical
-from agent.protocol.envelope import open_envelope, seal_envelope, signed_by
+from agent.protocol.envelope import envelope_of, open_envelope, seal_envelope, signed_by, to_sign
 from agent.protocol.report import Count, Name, ProtocolError, Sha256, Text, Time, Word, format_time
 
 T = TypeVar("T")
 DOCUMENT_TYPE: Final = "application/vnd.archipelago.desired.v1+json"
 RECEIPT_TYPE: Final = "application/vnd.archipelago.receipt.v1+json"
 MAX_DOCUMENT_BYTES: Final = 256 * 1024
+MAX_PAYLOAD_BYTES: Final = MAX_DOCUMENT_BYTES * 3 // 4 - 512  # in base64, with the signature around it
 MAX_BLOB_BYTES: Final = 16 << 20
 MAX_PIECE_BYTES: Final = 256_000
 MAX_WORKLOADS: Final = 64
@@ -248,13 +249,30 @@ def encode_plain(message: Struct) -> bytes:
     return _encoder.encode(plain)
 
 
+def encode_document(document: Document) -> bytes:
+    """What is signed. Raises ProtocolError for a document that no site would take."""
+    payload = encode_plain(document)
+    _read(payload, _document_decoder, _check_document)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(f"document of {len(payload)} bytes is above {MAX_PAYLOAD_BYTES}")
+    return payload
+
+
+def sign_document(document: Document, signing_key: Ed25519PrivateKey) -> tuple[bytes, bytes]:
+    """Payload and signature. Raises ProtocolError for a document that no site would take."""
+    payload = encode_document(document)
+    return payload, signing_key.sign(to_sign(DOCUMENT_TYPE, payload))
+
+
+def envelope_document(payload: bytes, public_key: bytes, signature: bytes) -> bytes:
+    """The envelope that is stored and sent."""
+    return envelope_of(payload, payload_type=DOCUMENT_TYPE, public_key=public_key, signature=signature)
+
+
 def seal_document(document: Document, signing_key: Ed25519PrivateKey) -> bytes:
-    """The envelope that is stored and sent. Raises ProtocolError for a document that no site would take."""
-    _check_document(document)
-    body = seal_envelope(encode_plain(document), payload_type=DOCUMENT_TYPE, signing_key=signing_key)
-    if len(body) > MAX_DOCUMENT_BYTES:
-        raise ProtocolError(f"document of {len(body)} bytes is above {MAX_DOCUMENT_BYTES}")
-    return body
+    """The same at once. Raises ProtocolError."""
+    payload, signature = sign_document(document, signing_key)
+    return envelope_document(payload, signing_key.public_key().public_bytes_raw(), signature)
 
 
 class DocumentRefused(ProtocolError):

@@ -53,7 +53,7 @@ def signed_by(body: bytes, keys: Iterable[bytes]) -> bytes:
     raise ProtocolError("signed by another key")
 
 
-def _to_sign(payload_type: str, payload: bytes) -> bytes:
+def to_sign(payload_type: str, payload: bytes) -> bytes:
     """DSSE's pre-authentication encoding."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
@@ -61,10 +61,17 @@ def _to_sign(payload_type: str, payload: bytes) -> bytes:
 
 def seal_envelope(payload: bytes, *, payload_type: str, signing_key: Ed25519PrivateKey) -> bytes:
     """The envelope around a payload: canonical JSON, base64 with padding."""
-    signature = _Signature(
-        key_id(signing_key.public_key().public_bytes_raw()), signing_key.sign(_to_sign(payload_type, payload))
+    return envelope_of(
+        payload,
+        payload_type=payload_type,
+        public_key=signing_key.public_key().public_bytes_raw(),
+        signature=signing_key.sign(to_sign(payload_type, payload)),
     )
-    return _encoder.encode(_Envelope(payload_type, payload, (signature,)))
+
+
+def envelope_of(payload: bytes, *, payload_type: str, public_key: bytes, signature: bytes) -> bytes:
+    """The same of a signature that was made elsewhere. Nothing is verified."""
+    return _encoder.encode(_Envelope(payload_type, payload, (_Signature(key_id(public_key), signature),)))
 
 
 def open_envelope(body: bytes, *, payload_type: str, signing_key: bytes) -> bytes:
@@ -85,7 +92,7 @@ def open_envelope(body: bytes, *, payload_type: str, signing_key: bytes) -> byte
     if signature.keyid != key_id(signing_key):
         raise ProtocolError("signed by another key")
     try:
-        Ed25519PublicKey.from_public_bytes(signing_key).verify(signature.sig, _to_sign(payload_type, envelope.payload))
+        Ed25519PublicKey.from_public_bytes(signing_key).verify(signature.sig, to_sign(payload_type, envelope.payload))
     except InvalidSignature:
         raise ProtocolError("the signature does not fit") from None
     # Duplicate keys, blanks, another order and spare bits of base64 all end here.

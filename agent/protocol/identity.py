@@ -59,8 +59,8 @@ def is_site_name(name: str, fleet: str, site: UUID) -> bool:
     return host == f"s-{site}" and provider.isdecimal() and rest == f"sites.{fleet}"
 
 
-def service_name(fleet: str, service: Literal["dashboard", "gateway"]) -> str:
-    """The name of a process of the centre: `dashboard` asks agents, `gateway` is asked by them."""
+def service_name(fleet: str, service: Literal["dashboard", "gateway", "documents"]) -> str:
+    """The name of a process of the centre: `dashboard` asks agents, `gateway` is asked, `documents` signs for them."""
     return f"{service}.{fleet}"
 
 

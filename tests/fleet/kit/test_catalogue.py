@@ -26,8 +26,11 @@ ADD, READ = {"SELECT", "INSERT"}, {"SELECT"}
 # Table: what app_wide and app_scoped may do with the rows that they see.
 PROTECTED = {
     "edge_sites_acknowledgement": (KEEP, KEEP),
+    "edge_sites_blob": (ADD, set()),
     "edge_sites_componentset": (ADD, READ),
     "edge_sites_componentspan": (ADD, ADD),
+    "edge_sites_desireddocument": (KEEP, KEEP),
+    "edge_sites_desiredreceipt": (ADD, READ),
     "edge_sites_jointoken": (KEEP, KEEP),
     "edge_sites_journalcursor": (KEEP, KEEP),
     "edge_sites_journalentry": (ADD, READ),
@@ -37,6 +40,7 @@ PROTECTED = {
     "edge_sites_provider": (KEEP, READ),
     "edge_sites_site": (KEEP, KEEP),
     "edge_sites_sitecertificate": (KEEP, KEEP),
+    "edge_sites_sitedesired": (KEEP, KEEP),
     "edge_sites_siteidentity": (KEEP, KEEP),
     "edge_sites_sitestate": (KEEP, KEEP),
     "edge_sites_sitetenure": (KEEP, KEEP),
@@ -128,6 +132,7 @@ def as_stored(column: str) -> str:
 
 def test_grants_are_exactly_those_written_here():
     expected = {table: {WIDE: wide, SCOPED: scoped} for table, (wide, scoped) in PROTECTED.items()}
+    expected = {table: {role: may for role, may in by.items() if may} for table, by in expected.items()}
     expected |= {table: granted for table, granted in OPEN.items() if granted}
     assert grants() == expected
 
