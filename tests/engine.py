@@ -80,7 +80,9 @@ class Podman:
         return (self.folder / "log").read_text(errors="replace")
 
     def start(self) -> Engine:
-        """Run, and answer. Fails with the engine's own words."""
+        """Run, unless it does, and answer. Fails with the engine's own words."""
+        if self._child is not None:
+            return Engine(self.socket)
         with (self.folder / "log").open("ab") as output:
             self._child = spawn(self._program, output)
         engine = Engine(self.socket)
@@ -128,9 +130,10 @@ class Podman:
         return set(self.run("images", "--no-trunc", "--format", "{{.Digest}}").split())
 
     def clear(self) -> None:
-        """Remove all containers and volumes."""
+        """Remove all containers, volumes and images."""
         self.run("rm", "--all", "--force", "--time", "0")
         self.run("volume", "prune", "--force")
+        self.run("rmi", "--all", "--force")
 
     def close(self) -> None:
         """Take everything away. Fails if something of it is left."""

@@ -8,7 +8,7 @@ from typing import Final
 from agent.engine import container as spec
 from agent.engine.client import Engine, name_in_path
 from agent.engine.container import current_name
-from agent.engine.errors import EngineError, one_line
+from agent.engine.errors import EngineAway, EngineError, one_line
 from agent.engine.images import digest_of, parse_reference
 from agent.engine.judge import probe_if_due
 from agent.engine.messages import Image, Inspected, Listed, Stats
@@ -62,23 +62,31 @@ class InventoryReader:
             state = self._engine.get(f"{path}/json", Inspected)
             if probe_if_due(self._engine, state):
                 state = self._engine.get(f"{path}/json", Inspected)
-            stats = self._engine.get(f"{path}/stats", Stats, stream=False, **{"one-shot": True})
         except EngineError as error:
             if error.status in {404, 409}:
                 return None
             raise
-        is_running = state.state.running
+        stats = self._stats(path) if state.state.running else None
         health = state.state.health
         return Workload(
             name=found.label(spec.WORKLOAD),
             managed=True,
             state=_word(state.state.status or found.state),
             health=_word(health.status) if health is not None and health.status else None,
-            cpu_ratio=self._cpu_ratio(found.id, stats.cpu.cpu_usage.total_usage) if is_running else None,
-            mem_bytes=stats.memory.used if is_running else None,
+            cpu_ratio=self._cpu_ratio(found.id, stats.cpu.cpu_usage.total_usage) if stats is not None else None,
+            mem_bytes=stats.memory.used if stats is not None else None,
             mem_limit_bytes=state.bounds.memory or None,
             restarts=max(0, state.restarts),
         )
+
+    def _stats(self, path: str) -> Stats | None:
+        """The figures of a container that runs; None if it has ended meanwhile, which engines answer in many ways."""
+        try:
+            return self._engine.get(f"{path}/stats", Stats, stream=False, **{"one-shot": True})
+        except EngineAway:
+            raise
+        except EngineError:
+            return None
 
     def _cpu_ratio(self, container: str, busy_ns: int) -> float | None:
         """Share of all cores since the reading before; None at the first one, and when it was started again since."""

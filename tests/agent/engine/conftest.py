@@ -46,10 +46,20 @@ def images(registry: Registry) -> Images:
     return Images(push("A"), push("B"), push("C", healthy=False), push("D", command=("/bin/sh", "-c", "exit 3")))
 
 
-@pytest.fixture
-def podman(ports: tuple[int, ...]) -> Iterator[Podman]:
+@pytest.fixture(scope="session")
+def shared_podman(ports: tuple[int, ...]) -> Iterator[Podman]:
     with podman_at(ports) as running:
         yield running
+
+
+@pytest.fixture
+def podman(shared_podman: Podman) -> Iterator[Podman]:
+    """An engine that holds nothing."""
+    shared_podman.start()
+    try:
+        yield shared_podman
+    finally:
+        shared_podman.clear()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from agent.protocol.desired import (
 )
 from tests.agent.factories import AT, SITE
 
-HEALTH = HealthCheck(command=("/bin/test", "-e", "/healthy"), interval_s=0.1, timeout_s=0.3, retries=2, grace_s=0.1)
+HEALTH = HealthCheck(command=("/bin/test", "-e", "/healthy"), interval_s=0.1, timeout_s=5.0, retries=2, grace_s=0.1)
 
 
 class Blobs:
