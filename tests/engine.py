@@ -103,6 +103,12 @@ class Podman:
             self._child = None
         self.socket.unlink(missing_ok=True)
 
+    def kill(self) -> None:
+        """End the service at once, as kill -9 does."""
+        assert self._child is not None
+        self._child.kill()
+        self.stop()
+
     def run(self, *arguments: str) -> str:
         """What a podman command says. Raises CalledProcessError."""
         done = subprocess.run(
@@ -234,7 +240,8 @@ class Registry:
                 self._ask("GET", "/v2/")
                 return
             except OSError:
-                assert self._child.poll() is None and time.monotonic() < until, (self.folder / "log").read_text()
+                if self._child.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"the registry does not answer: {(self.folder / 'log').read_text()}") from None
                 time.sleep(0.05)
 
     def kill(self) -> None:

@@ -22,6 +22,7 @@ OLDEST, NEWEST = (1, 41), (1, 44)  # versions of the API that are spoken here: D
 MAX_ANSWER_BYTES: Final = 8 << 20
 MAX_LINE_BYTES: Final = 1 << 20
 _FAULT_BYTES: Final = 1 << 16
+_READ_BYTES: Final = 1 << 16
 Query = Mapping[str, str | int | bool]
 
 
@@ -63,10 +64,16 @@ class Engine:
         """The lines of an answer as they come; each within `idle_s`. Raises EngineError."""
         target = _target(self._prefix() + path, query)
         with self._answer("POST", target, None, headers, idle_s) as answer:
-            while line := answer.readline(MAX_LINE_BYTES):
-                if not line.endswith(b"\n") and len(line) >= MAX_LINE_BYTES:
+            # Not readline(), which takes a connection that breaks between two chunks for the end of the answer.
+            rest = b""
+            while data := answer.read1(_READ_BYTES):
+                *lines, rest = (rest + data).split(b"\n")
+                yield from lines
+                if len(rest) > MAX_LINE_BYTES:
                     raise EngineError("the engine's answer has a line without end")
-                yield line
+            _check_whole(answer)
+            if rest:
+                yield rest
 
     def _prefix(self) -> str:
         return f"/v{self._negotiate()[0]}"
@@ -92,6 +99,8 @@ class Engine:
         data = None if body is None else json.dumps(body).encode()
         with self._answer(method, _target(path, query), data, headers, timeout_s or self._timeout_s) as answer:
             found = answer.read(MAX_ANSWER_BYTES + 1)
+            if len(found) <= MAX_ANSWER_BYTES:
+                _check_whole(answer)
         if len(found) > MAX_ANSWER_BYTES:
             raise EngineError(f"the engine's answer is above {MAX_ANSWER_BYTES} bytes")
         return found
@@ -155,6 +164,12 @@ def name_in_path(name: str) -> str:
 def _target(path: str, query: Query) -> str:
     said = {key: str(value).lower() if isinstance(value, bool) else value for key, value in query.items()}
     return f"{path}?{urlencode(said)}" if said else path
+
+
+def _check_whole(answer: http.client.HTTPResponse) -> None:
+    """Raise HTTPException for an answer that ended before its announced length, which reading in parts passes over."""
+    if answer.length:
+        raise http.client.IncompleteRead(b"", answer.length)
 
 
 def _judge(answer: http.client.HTTPResponse) -> None:

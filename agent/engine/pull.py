@@ -103,6 +103,8 @@ def _pull(engine: Engine, wanted: Reference, registries: Mapping[str, Credential
     headers = _authentication(wanted.registry, registries)
     try:
         for line in engine.stream("/images/create", headers, idle_s, fromImage=wanted.repository, tag=wanted.digest):
+            if not line.strip():
+                continue
             step = msgspec.json.decode(line, type=Step)
             if step.error:
                 raise EngineError(step.error)

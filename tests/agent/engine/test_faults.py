@@ -85,6 +85,35 @@ def test_a_pull_in_which_nothing_moves(
     assert (str(error), error.transient) == ("the engine did not answer within 0.5 s", True)
 
 
+def test_an_engine_that_dies_in_mid_pull(
+    part: Workloads, podman: Podman, images: Images, ports: tuple[int, ...], blobs: Blobs
+) -> None:
+    start_a(part, images, blobs)
+    with registry_at(ports[1]) as registry:
+        pushed = registry.push("big", {"etc/noise": os.urandom(16 * MIB)}, RUN)
+        image = pushed.replace(registry.host, f"127.0.0.1:{ports[2]}")
+        door = Door(ports[2], registry.port, bytes_per_s=4 * MIB)
+        errors: list[ApplyError] = []
+        puller = threading.Thread(target=lambda: errors.append(refused(part, image, blobs)))
+        puller.start()
+        try:
+            assert door.wait_for(MIB)
+            podman.kill()
+            puller.join(20)
+            assert not puller.is_alive()
+        finally:
+            door.close()
+        assert [error.transient for error in errors] == [True]
+        assert str(errors[0]).startswith("the engine broke off: ")
+        podman.start()
+        assert_a_runs(podman, images)
+        door = Door(ports[2], registry.port)
+        try:
+            assert apply(part, make_document(make_workload(image, "big")), blobs) == []
+        finally:
+            door.close()
+
+
 def test_a_digest_that_does_not_exist(part: Workloads, podman: Podman, images: Images, blobs: Blobs) -> None:
     start_a(part, images, blobs)
     error = refused(part, images.a.partition("@")[0] + "@sha256:" + "0" * 64, blobs)

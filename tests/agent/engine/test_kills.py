@@ -28,6 +28,7 @@ class Scene:
     def __init__(self, part: Workloads, podman: Podman, images: Images, blobs: Blobs, folder: Path) -> None:
         self.part, self.podman, self.images, self.blobs, self.folder = part, podman, images, blobs, folder
         config = blobs.add(network="none", mounts=(Mount(target="/data", volume="data"),))
+        self.is_staging = False
         self.old = make_document(make_workload(images.a, "A", health=HEALTH, config_sha256=config))
         self.new = make_document(make_workload(images.b, "B", health=HEALTH, config_sha256=config), version=2)
 
@@ -85,7 +86,10 @@ class Scene:
 
     def assert_runs(self, image: str) -> None:
         before = {self.images.b: self.images.a, self.images.a: self.images.c}[image]
-        assert self.podman.images() == {name.partition("@")[2] for name in (image, before)}
+        # A kill between the end of a pull and the note that it is ours leaves an image that is never taken for ours.
+        unnoted = {self.images.b} if image == self.images.a and self.is_staging else set()
+        there, kept = self.podman.images(), {name.partition("@")[2] for name in (image, before)}
+        assert kept <= there <= kept | {name.partition("@")[2] for name in unnoted}
         assert self.podman.names() == self.podman.all_names() == {CURRENT}
         assert self.podman.inspect(CURRENT)["ImageName"] == image
 
@@ -118,7 +122,7 @@ def test_killed_in_the_middle_of_a_switch(scene: Scene, end: str) -> None:
     ],
 )
 def test_killed_before_every_call(scene: Scene, step: str, end: str) -> None:
-    points = 0
+    points, scene.is_staging = 0, step == "stage"
     for call in range(1, MOST_CALLS):
         scene.podman.clear()
         change = scene.begin()

@@ -1,4 +1,4 @@
-"""A process that does one step of the part `workload`, and is killed by kill -9 just before its N-th call of the engine.
+"""A process that does one step of the part `workload`, and dies by kill -9 just before its N-th call of the engine.
 
 `python -m tests.agent.engine.victim ORDER.json`; ends with 0 if it made fewer calls than N.
 """
