@@ -344,7 +344,7 @@ def _why_not() -> str:
     try:
         _try_one()
     except (RuntimeError, OSError, subprocess.SubprocessError, AssertionError, EngineError) as error:
-        return " ".join(str(error).split())[:600]
+        return f"{' '.join(str(error).split())[:600]} (busybox must be a static one)"
     return ""
 
 

@@ -72,13 +72,13 @@ def ask(wire: Wire) -> tuple[Listed, ...]:
 
 class TestAbsence:
     def test_no_socket(self, tmp_path: Path) -> None:
-        with pytest.raises(EngineAway, match=f"^the engine's socket {tmp_path}/none is not there$"):
+        with pytest.raises(EngineAway, match=rf"^the engine's socket {tmp_path}/none is not there$"):
             Engine(tmp_path / "none").get("/containers/json", tuple[Listed, ...])
 
     def test_nobody_at_it(self, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.bind(str(tmp_path / "dead"))
-        with pytest.raises(EngineAway, match="^nobody answers at the engine's socket"):
+        with pytest.raises(EngineAway, match=r"^nobody answers at the engine's socket"):
             Engine(tmp_path / "dead").get("/containers/json", tuple[Listed, ...])
 
     def test_not_allowed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,18 +87,18 @@ class TestAbsence:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr("agent.engine.client.socket.socket.connect", refuse, raising=False)
-        with pytest.raises(EngineAway, match="add the agent's user to the group of the socket$"):
+        with pytest.raises(EngineAway, match=r"add the agent's user to the group of the socket$"):
             Engine(tmp_path / "closed").get("/containers/json", tuple[Listed, ...])
 
     def test_silence(self, wire: Wire) -> None:
         wire.answers = [None]
-        with pytest.raises(EngineAway, match="^the engine did not answer within 0.5 s$"):
+        with pytest.raises(EngineAway, match=r"^the engine did not answer within 0.5 s$"):
             ask(wire)
 
     @pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_9\r\n\r\n", answer(VERSION)[:-20]])
     def test_something_else_or_half_of_it(self, wire: Wire, said: bytes) -> None:
         wire.answers = [said]
-        with pytest.raises(EngineAway, match="^the engine broke off: "):
+        with pytest.raises(EngineAway, match=r"^the engine broke off: "):
             ask(wire)
 
 
@@ -147,7 +147,7 @@ class TestVersion:
     @pytest.mark.parametrize(("newest", "oldest"), [("1.40", "1.12"), ("1.60", "1.45"), ("new", "1.12")])
     def test_may_have_nothing_in_common(self, wire: Wire, newest: str, oldest: str) -> None:
         wire.answers = [answer(f'{{"ApiVersion": "{newest}", "MinAPIVersion": "{oldest}"}}'.encode())]
-        with pytest.raises(EngineError, match="the engine (speaks versions|says that its API)"):
+        with pytest.raises(EngineError, match=r"the engine (speaks versions|says that its API)"):
             ask(wire)
 
     def test_is_asked_anew_when_the_engine_was_away(self, wire: Wire) -> None:

@@ -101,7 +101,7 @@ class TestFolders:
     def test_must_be_there(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         for name in ("none", "file"):
-            with pytest.raises(EngineError, match="is no folder$"):
+            with pytest.raises(EngineError, match=r"is no folder$"):
                 self.mounted(tmp_path / name, tmp_path)
 
     def test_never_hand_over_the_engine(self, tmp_path: Path) -> None:
@@ -113,5 +113,5 @@ class TestFolders:
 
 def test_an_address_must_be_one() -> None:
     config = WorkloadConfig(ports=(PublishedPort(host=80, container=80, address="0.0.0.0:80/--x"),))
-    with pytest.raises(EngineError, match="is no address to publish a port at$"):
+    with pytest.raises(EngineError, match=r"is no address to publish a port at$"):
         creation(make_workload(IMAGE), config, EngineSettings(), "")

@@ -163,7 +163,7 @@ class TestConfiguration:
         with pytest.raises(ApplyError, match="is missing"):
             part.changes(missing, blobs)
         folder = blobs.add(mounts=(Mount(target="/host", folder="/etc"),))
-        with pytest.raises(ApplyError, match="^workload pos: the site does not allow /etc to be mounted$"):
+        with pytest.raises(ApplyError, match=r"^workload pos: the site does not allow /etc to be mounted$"):
             part.changes(make_document(make_workload(images.a, config_sha256=folder)), blobs)
         assert podman.all_names() == set()
 
