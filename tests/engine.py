@@ -148,8 +148,6 @@ class Podman:
         finally:
             self.stop()
             left = [*self._kill_rest(), *self._unmount_rest()]
-            shutil.rmtree(self.folder / "run", ignore_errors=True)
-            shutil.rmtree(self.root, ignore_errors=True)
         assert not left, f"left behind by podman: {left}"
 
     def _kill_rest(self) -> list[str]:
@@ -162,13 +160,12 @@ class Podman:
         return list(left.values())
 
     def _unmount_rest(self) -> list[str]:
+        """Take mounts away; the storage's own, which stay while the engine is used, are no leftovers."""
         places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         ours = [place for place in places if Path(place).is_relative_to(self.folder) and Path(place) != self.root]
-        left = [place for place in ours if place != str(self.root / "vfs")]
         for place in reversed(ours):
             subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
-        # The storage's own bind mount of itself stays while the engine is used; all others are containers'.
-        return left
+        return [place for place in ours if Path(place) != self.root / "vfs"]
 
 
 def _processes_of(folder: Path) -> dict[int, str]:

@@ -39,8 +39,8 @@ class InventoryReader:
         """What runs now; blocks for some milliseconds a container. Raises EngineError."""
         listed = self._engine.get("/containers/json", tuple[Listed, ...], all=True)
         managed = sorted((c for c in listed if is_managed(c)), key=lambda c: c.label(spec.WORKLOAD))
-        kept = {c.id for c in managed} | {c.id for c in listed if _is_kept(c)}
-        foreign = sorted((c for c in listed if c.id not in kept), key=lambda c: c.name)
+        managed = managed[: MAX_SHOWN // 2]
+        foreign = sorted((c for c in listed if not is_managed(c) and not _is_kept(c)), key=lambda c: c.name)
         names = {c.label(spec.WORKLOAD) for c in managed}
         shown = [(c, _foreign_name(c, names)) for c in foreign][: MAX_SHOWN - 2 * len(managed)]
         workloads = [self._workload(c) for c in managed]
@@ -118,7 +118,7 @@ class InventoryReader:
             found_digest = digest_of(reference, image.digests or ())
             if found_digest is None:
                 return None  # built here; it may be pushed yet
-            self._digests[key] = found_digest
+            self._digests[key] = one_line(found_digest)
         return self._digests[key]
 
     def _forget(self, listed: tuple[Listed, ...]) -> None:

@@ -6,6 +6,7 @@ An image that we pulled bears one more name, `archipelago.invalid/WORKLOAD:HEX` 
 
 import base64
 import json
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from agent.engine.client import Engine, name_in_path
 from agent.engine.errors import EngineError, one_line
 from agent.engine.images import Reference, digest_of, parse_reference
 from agent.engine.messages import Image, Step
-from agent.engine.settings import Credentials
+from agent.engine.settings import Credentials, EngineSettings
 
 _OURS: Final = "archipelago.invalid"
 _FINAL: Final = {
@@ -47,9 +48,7 @@ def find_image(engine: Engine, image: str) -> Image | None:
     return found if digest_of(wanted.canonical, found.digests or ()) == wanted.digest else None
 
 
-def pull_image(
-    engine: Engine, image: str, workload: str, registries: Mapping[str, Credentials], idle_s: float
-) -> Image:
+def pull_image(engine: Engine, image: str, workload: str, settings: EngineSettings) -> Image:
     """See to it that the engine has the image, and that it is the one asked for; a pull is noted as ours.
 
     Raises EngineError, which is transient where trying again may help.
@@ -58,7 +57,7 @@ def pull_image(
     if found is not None:
         return found
     wanted = parse_reference(image)
-    _pull(engine, wanted, registries, idle_s)
+    _pull(engine, wanted, settings)
     found = find_image(engine, image)
     if found is None:
         raise EngineError(f"what was pulled is not {image}: the engine has no image of that digest")
@@ -99,15 +98,18 @@ def _let_go(engine: Engine, name: str) -> bool:
     return True
 
 
-def _pull(engine: Engine, wanted: Reference, registries: Mapping[str, Credentials], idle_s: float) -> None:
-    headers = _authentication(wanted.registry, registries)
+def _pull(engine: Engine, wanted: Reference, settings: EngineSettings) -> None:
+    headers = _authentication(wanted.registry, settings.registries)
+    until = time.monotonic() + settings.pull_limit_s
     try:
-        for line in engine.stream("/images/create", headers, idle_s, fromImage=wanted.repository, tag=wanted.digest):
-            if not line.strip():
-                continue
-            step = msgspec.json.decode(line, type=Step)
-            if step.error:
-                raise EngineError(step.error)
+        for line in engine.stream(
+            "/images/create", headers, settings.pull_idle_s, fromImage=wanted.repository, tag=wanted.digest
+        ):
+            error = msgspec.json.decode(line, type=Step).error if line.strip() else ""
+            if error:
+                raise EngineError(error)
+            if time.monotonic() > until:
+                raise EngineError(f"it takes more than {settings.pull_limit_s:g} s")
     except (ValueError, RecursionError):
         raise EngineError("the engine's progress of a pull cannot be read", transient=True) from None
     except EngineError as error:

@@ -19,7 +19,7 @@ class EngineSettings:
 
     `registries` maps a registry (`registry.example.org:5000`; `docker.io` for names without one) to credentials.
     `folders` are those of the machine that may be mounted, they and all below them. Every `interval_s` the engine is
-    asked what runs; a pull in which nothing moves for `pull_idle_s` has failed.
+    asked what runs; a pull in which nothing moves for `pull_idle_s`, or that takes `pull_limit_s`, has failed.
     """
 
     socket: Path = Path("/var/run/docker.sock")
@@ -27,3 +27,4 @@ class EngineSettings:
     folders: tuple[Path, ...] = ()
     interval_s: float = 5.0
     pull_idle_s: float = 120.0
+    pull_limit_s: float = 3_600.0

@@ -67,9 +67,7 @@ class Workloads:
             return
         with _plainly():
             self._check_allowed(workload, blobs)
-            pull_image(
-                self._engine, workload.image, workload.name, self._settings.registries, self._settings.pull_idle_s
-            )
+            pull_image(self._engine, workload.image, workload.name, self._settings)
 
     def switch(self, document: Document, change: Change, blobs: Blobs) -> None:
         """See Part: the old is stopped and renamed, the new made and started. No network is used."""

@@ -4,8 +4,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from agent.apply.part import ApplyError, Change, Check
-from agent.engine.workloads import Workloads
+from agent.apply.part import ApplyError, Change, Check, Part
 from agent.protocol.desired import (
     DesiredWorkload,
     Document,
@@ -63,7 +62,7 @@ def make_document(*workloads: DesiredWorkload, version: int = 1) -> Document:
     )
 
 
-def settled(part: Workloads, document: Document, change: Change, seconds: float = 20) -> Check:
+def settled(part: Part, document: Document, change: Change, seconds: float = 20) -> Check:
     """What check() says in the end."""
     until = time.monotonic() + seconds
     while True:
@@ -73,7 +72,7 @@ def settled(part: Workloads, document: Document, change: Change, seconds: float 
         time.sleep(0.05)
 
 
-def apply(part: Workloads, document: Document, blobs: Blobs) -> list[str]:
+def apply(part: Part, document: Document, blobs: Blobs) -> list[str]:
     """Bring a document about, or back to what was, as the applier does; why each change that failed did."""
     changes = part.changes(document, blobs)
     for change in changes:

@@ -114,6 +114,15 @@ def test_an_engine_that_dies_in_mid_pull(
             door.close()
 
 
+def test_a_pull_without_end(
+    engine: Engine, podman: Podman, images: Images, ports: tuple[int, ...], blobs: Blobs
+) -> None:
+    part = Workloads(engine, EngineSettings(podman.socket, pull_limit_s=0.0))
+    error = refused(part, images.a, blobs)
+    assert str(error).endswith(" cannot be pulled: it takes more than 0 s")
+    assert error.transient
+
+
 def test_a_digest_that_does_not_exist(part: Workloads, podman: Podman, images: Images, blobs: Blobs) -> None:
     start_a(part, images, blobs)
     error = refused(part, images.a.partition("@")[0] + "@sha256:" + "0" * 64, blobs)

@@ -139,3 +139,34 @@ def test_killed_before_every_call(scene: Scene, step: str, end: str) -> None:
             break
         points += 1
     assert points >= {"stage": 2, "switch": 6, "keep": 6, "restore": 6}[step]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["first", "last"])
+@pytest.mark.parametrize("end", ["finish", "restore"])
+def test_killed_where_there_is_no_old_or_no_new_one(scene: Scene, kind: str, end: str) -> None:
+    """A workload's first container, and the end of its last one."""
+    part, podman, blobs = scene.part, scene.podman, scene.blobs
+    points = 0
+    for call in range(1, MOST_CALLS):
+        podman.clear()
+        before = make_document() if kind == "first" else scene.old
+        after = scene.old if kind == "first" else make_document(version=2)
+        assert apply(part, before, blobs) == []
+        (change,) = part.changes(after, blobs)
+        part.stage(after, change, blobs)
+        killed = scene.kill_at(call, "switch", after, change)
+        if end == "finish":
+            part.switch(after, change, blobs)
+            assert settled(part, after, change) == Check("well")
+            part.keep(after, change)
+        else:
+            part.restore(after, change)
+        runs = (kind == "first") == (end == "finish")
+        assert podman.all_names() == podman.names() == ({CURRENT} if runs else set())
+        assert podman.images() == ({scene.images.a.partition("@")[2]} if runs else set())
+        assert part.changes(after if end == "finish" else before, blobs) == []
+        if not killed:
+            break
+        points += 1
+    assert points >= {"first": 5, "last": 4}[kind]
