@@ -19,7 +19,7 @@ from agent.engine.container import before_name, creation, current_name, spec_dig
 from agent.engine.errors import EngineError
 from agent.engine.images import parse_reference
 from agent.engine.judge import judge, probe_if_due
-from agent.engine.messages import Created, Inspected, Listed
+from agent.engine.messages import Created, Inspected, Listed, read_time
 from agent.engine.pull import find_image, prune_images, pull_image
 from agent.engine.settings import EngineSettings
 from agent.protocol.desired import DesiredWorkload, Document, WorkloadConfig, decode_config
@@ -28,6 +28,7 @@ from agent.protocol.report import ProtocolError
 PART: Final = "workload"
 _START_S: Final = 60.0
 _STOP_LIMIT_S: Final = spec.STOP_S + 30.0
+_UNSTARTED: Final = {"created", "configured", "initialized"}
 log = logging.getLogger("agent")
 
 
@@ -123,6 +124,22 @@ class Workloads:
             self._prune(change.name, current)
         self._changed()
 
+    def start_all(self) -> None:
+        """Start our containers that do not run. To be called once after a boot of the machine, before any step.
+
+        Docker does so by itself; of Podman, the unit that starts containers knows the restart policy `always` only,
+        which would start again what a person had stopped. Raises ApplyError.
+        """
+        with _plainly():
+            if not self._engine.is_podman:
+                return
+            there = self._containers()
+            for name in sorted({name for found in there.values() if (name := _workload_of(found))}):
+                current, _ = self._own(there, name)
+                if current is not None and current.state != "running" and self._was_started(current):
+                    self._start(current)
+        self._changed()
+
     def _change(self, there: dict[str, Listed], name: str, workload: DesiredWorkload | None) -> Change:
         current, before = self._own(there, name)
         old = before or current
@@ -133,7 +150,7 @@ class Workloads:
 
     def _holds(self, there: dict[str, Listed], workload: DesiredWorkload) -> bool:
         current, before = self._own(there, workload.name)
-        return current is not None and before is None and _is(current, workload) and _was_started(current)
+        return current is not None and before is None and _is(current, workload) and self._was_started(current)
 
     def _check_allowed(self, workload: DesiredWorkload, blobs: Blobs) -> None:
         """Raise EngineError or ApplyError for a workload that can never run here."""
@@ -157,6 +174,10 @@ class Workloads:
                 )
         return found
 
+    def _was_started(self, found: Listed) -> bool:
+        """Whether it ever ran. After a boot Podman calls all `created`, but knows when they were started."""
+        return found.state not in _UNSTARTED or read_time(self._inspect(found).state.started_at) is not None
+
     def _inspect(self, found: Listed) -> Inspected:
         return self._engine.get(f"/containers/{name_in_path(found.id)}/json", Inspected)
 
@@ -174,7 +195,7 @@ class Workloads:
         self, workload: DesiredWorkload, config: WorkloadConfig, current: Listed | None, before: Listed | None
     ) -> None:
         if current is not None and _is(current, workload):
-            if not _was_started(current):
+            if not self._was_started(current):
                 self._start(current)
             return
         if find_image(self._engine, workload.image) is None:
@@ -248,10 +269,6 @@ def _workload_of(found: Listed) -> str:
 def _is(found: Listed, workload: DesiredWorkload) -> bool:
     """Whether it was made from exactly this."""
     return found.label(spec.SPEC) == spec_digest(workload)
-
-
-def _was_started(found: Listed) -> bool:
-    return found.state not in {"created", "configured", "initialized"}
 
 
 @contextmanager

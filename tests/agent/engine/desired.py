@@ -19,15 +19,19 @@ from tests.agent.factories import AT, SITE
 HEALTH = HealthCheck(command=("/bin/test", "-e", "/healthy"), interval_s=0.1, timeout_s=5.0, retries=2, grace_s=0.1)
 
 
+# No network: bridges, addresses and rules of a firewall would be the machine's, not those of the test's engine.
+PLAIN = encode_config(WorkloadConfig(network="none"))
+
+
 class Blobs:
-    """Blobs in memory."""
+    """Blobs in memory; PLAIN is one of them."""
 
     def __init__(self) -> None:
-        self.held: dict[str, bytes] = {}
+        self.held: dict[str, bytes] = {digest(PLAIN): PLAIN}
 
     def add(self, **values: Any) -> str:
         """Hold a configuration; its digest."""
-        data = encode_config(WorkloadConfig(**values))
+        data = encode_config(WorkloadConfig(**{"network": "none", **values}))
         self.held[digest(data)] = data
         return digest(data)
 
@@ -39,7 +43,8 @@ class Blobs:
 
 
 def make_workload(image: str, version: str = "A", **values: Any) -> DesiredWorkload:
-    return DesiredWorkload(**{"name": "pos", "image": image, "version": version, "settle_s": 0.2, **values})
+    defaults = {"name": "pos", "image": image, "version": version, "settle_s": 0.2, "config_sha256": digest(PLAIN)}
+    return DesiredWorkload(**{**defaults, **values})
 
 
 def make_document(*workloads: DesiredWorkload, version: int = 1) -> Document:

@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def start_a(part: Workloads, images: Images, blobs: Blobs) -> None:
-    config = blobs.add(network="none", mounts=(Mount(target="/data", volume="data"),))
+    config = blobs.add(mounts=(Mount(target="/data", volume="data"),))
     assert apply(part, make_document(make_workload(images.a, health=HEALTH, config_sha256=config)), blobs) == []
 
 
@@ -191,6 +191,25 @@ def test_an_engine_that_is_stopped_and_started(part: Workloads, podman: Podman, 
     assert podman.inspect(CURRENT)["ImageName"] == images.b
 
 
+def test_a_reboot_of_the_machine(part: Workloads, podman: Podman, images: Images, blobs: Blobs) -> None:
+    start_a(part, images, blobs)
+    document = make_document(make_workload(images.b, "B", health=HEALTH), version=2)
+    (change,) = part.changes(document, blobs)
+    part.stage(document, change, blobs)
+    part.switch(document, change, blobs)
+    podman.run("run", "--detach", "--network", "none", "--name", "foreign", images.a)
+    podman.reboot()
+    assert podman.names() == set()
+    for _ in range(2):
+        part.start_all()
+        assert podman.names() == {CURRENT}
+    assert podman.inspect(CURRENT)["ImageName"] == images.b
+    assert podman.all_names() == {CURRENT, f"{CURRENT}.before", "foreign"}
+    part.restore(document, change)
+    assert podman.names() == {CURRENT}
+    assert podman.inspect(CURRENT)["ImageName"] == images.a
+
+
 def test_a_tag_that_was_moved_fools_nobody(part: Workloads, podman: Podman, registry: Registry, blobs: Blobs) -> None:
     old = registry.push("moving", {"etc/version": b"old"}, RUN, tag="stable")
     new = registry.push("moving", {"etc/version": b"new"}, RUN, tag="stable")
@@ -205,7 +224,7 @@ def test_what_cannot_be_started_leaves_the_old_one_running(
     part: Workloads, podman: Podman, images: Images, blobs: Blobs
 ) -> None:
     start_a(part, images, blobs)
-    config = blobs.add(network="none", command=("/no/such/program",))
+    config = blobs.add(command=("/no/such/program",))
     (failure,) = apply(part, make_document(make_workload(images.b, "B", config_sha256=config), version=2), blobs)
     assert "no such file" in failure
     assert_a_runs(podman, images)

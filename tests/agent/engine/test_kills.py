@@ -27,7 +27,7 @@ class Scene:
 
     def __init__(self, part: Workloads, podman: Podman, images: Images, blobs: Blobs, folder: Path) -> None:
         self.part, self.podman, self.images, self.blobs, self.folder = part, podman, images, blobs, folder
-        config = blobs.add(network="none", mounts=(Mount(target="/data", volume="data"),))
+        config = blobs.add(mounts=(Mount(target="/data", volume="data"),))
         self.is_staging = False
         self.old = make_document(make_workload(images.a, "A", health=HEALTH, config_sha256=config))
         self.new = make_document(make_workload(images.b, "B", health=HEALTH, config_sha256=config), version=2)

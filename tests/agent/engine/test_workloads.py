@@ -30,7 +30,7 @@ def ran(podman: Podman) -> str:
 
 
 def with_data(blobs: Blobs) -> str:
-    return blobs.add(network="none", mounts=(Mount(target="/data", volume="data"),))
+    return blobs.add(mounts=(Mount(target="/data", volume="data"),))
 
 
 class TestApply:
@@ -103,11 +103,11 @@ class TestApply:
         other = registry.push("other", {"etc/version": b"other"}, ("/bin/true",))
         podman.run("pull", "--quiet", other)
         for image in (images.a, images.b, images.ends):
-            command = blobs.add(network="none", command=("/bin/sleep", "1000"))
+            command = blobs.add(command=("/bin/sleep", "1000"))
             assert apply(part, make_document(make_workload(image, config_sha256=command)), blobs) == []
         assert podman.images() == {digest_of(images.b), digest_of(images.ends), digest_of(other)}
         # Another configuration of the same image: the one before it is still that of the other version.
-        again = blobs.add(network="none", command=("/bin/sleep", "1001"))
+        again = blobs.add(command=("/bin/sleep", "1001"))
         assert apply(part, make_document(make_workload(images.ends, config_sha256=again)), blobs) == []
         assert podman.images() == {digest_of(images.b), digest_of(images.ends), digest_of(other)}
 
@@ -136,7 +136,6 @@ class TestConfiguration:
             command=("/bin/sleep", "500"),
             env={"TILL": "7", "GREETING": "two words"},
             mounts=(Mount(target="/tills", folder=str(tmp_path / "tills"), read_only=True),),
-            network="none",
             user="1234",
             read_only=True,
         )
