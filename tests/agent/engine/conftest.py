@@ -9,7 +9,8 @@ from agent.engine.client import Engine
 from agent.engine.settings import EngineSettings
 from agent.engine.workloads import Workloads
 from tests.agent.engine.desired import Blobs
-from tests.engine import Podman, Registry, podman_at, registry_at, some_ports
+from tests.engine import Podman, podman_at, registry_at, some_ports
+from tests.registry import Registry
 
 # Says in the data volume who ran, and runs on.
 RUN = ("/bin/sh", "-c", "cat /etc/version >> /data/ran; exec sleep 100000")

@@ -14,7 +14,8 @@ from agent.protocol.desired import Mount
 from tests.agent.engine.conftest import RUN, Images
 from tests.agent.engine.desired import HEALTH, Blobs, apply, make_document, make_workload
 from tests.agent.engine.door import Door
-from tests.engine import PASSWORD, Podman, Registry, podman_at, registry_at
+from tests.engine import Podman, podman_at, registry_at
+from tests.registry import PASSWORD, Registry
 
 CURRENT = "archipelago-pos"
 MIB = 1 << 20

@@ -11,7 +11,8 @@ from agent.engine.workloads import Workloads
 from agent.protocol.desired import Limits, Mount
 from tests.agent.engine.conftest import Images
 from tests.agent.engine.desired import HEALTH, Blobs, apply, make_document, make_workload, settled
-from tests.engine import Podman, Registry
+from tests.engine import Podman
+from tests.registry import Registry
 
 CURRENT, BEFORE = "archipelago-pos", "archipelago-pos.before"
 
