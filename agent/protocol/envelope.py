@@ -6,6 +6,7 @@ library would add a dependency to the agent and is laxer than this must be: it t
 with bits to spare, unknown fields and duplicate keys.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Annotated, Final
 
@@ -35,6 +36,21 @@ _decoder: Final = msgspec.json.Decoder(_Envelope)
 def key_id(public_key: bytes) -> str:
     """The `keyid` of a raw Ed25519 public key: its SHA-256 in hex."""
     return sha256(public_key).hexdigest()
+
+
+def signed_by(body: bytes, keys: Iterable[bytes]) -> bytes:
+    """The one of these raw public keys that the envelope names as its own; nothing is verified by that.
+
+    Raises ProtocolError.
+    """
+    try:
+        named = _decoder.decode(body).signatures[0].keyid
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not an envelope: {error}") from None
+    for key in keys:
+        if key_id(key) == named:
+            return key
+    raise ProtocolError("signed by another key")
 
 
 def _to_sign(payload_type: str, payload: bytes) -> bytes:
