@@ -17,9 +17,13 @@ from uuid import UUID
 import uvloop
 
 from agent import __version__
+from agent.apply.applier import Applier, Player
+from agent.apply.machine import ThisMachine
+from agent.apply.setup import open_desk
+from agent.apply.store import FILE, FOLDER, FileStore, SharedStore, StoreError
+from agent.apply.virtual import VirtualMachine, recall, virtual_parts
 from agent.backends.host import HostBackend
 from agent.churn import MAX_PER_MINUTE
-from agent.connection import ROUTE
 from agent.control import ControlError, ControlServer, request
 from agent.fleet_file import MAX_SITES, FleetFileError, read_fleet
 from agent.identity import Identity, IdentityError, IdentityFile, SiteTls
@@ -31,9 +35,10 @@ from agent.memory import Memory
 from agent.process import die_with_parent, log_to_stdout, raise_file_limit, signal_to_end
 from agent.protocol import KINDS, STATES, ProtocolError
 from agent.protocol.identity import Join, read_join
+from agent.routes import ROUTE
 from agent.server import AgentServer, AtAnyAddress
 from agent.simulator import SimulatedFleet
-from agent.virtual_site import MODES
+from agent.virtual_site import APPLY_FAULTS, MODES
 
 HOST_CONNECTIONS: Final = 64
 IDENTITIES: Final = "identities.sqlite"
@@ -49,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (ControlError, FleetFileError, IdentityError, InUseError, ListenError) as error:
+    except (ControlError, FleetFileError, IdentityError, InUseError, ListenError, StoreError) as error:
         print(f"archipelago-agent: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -68,8 +73,13 @@ async def _run_host(site: UUID, state: Path, join_file: Path | None, listen: tup
     memory = Memory(state / JOURNAL, [backend])
     linked = Links()
 
+    desk = open_desk(FileStore(state / FOLDER, site), state, [backend], memory)
+    desk.add([(site, ThisMachine(), [])])
+    applier = Applier(desk)
+
     def certified(identity: Identity) -> None:
         memory.sign_as(identity)
+        desk.certify(identity)
         linked.certify(identity)
         if door.thing is None:
             door.thing = SiteTls(identity)
@@ -78,9 +88,10 @@ async def _run_host(site: UUID, state: Path, join_file: Path | None, listen: tup
 
     with _kept(state / IDENTITIES, [site], joins, certified) as keeper:
         server = AgentServer(
-            AtAnyAddress(backend), max_connections=HOST_CONNECTIONS, tls=door, memory=memory, renewals=keeper
+            AtAnyAddress(backend), max_connections=HOST_CONNECTIONS, tls=door, memory=memory, renewals=keeper, desk=desk
         )
         memory.start()
+        applier.start()
         if dial_out:
             linked.keep(site, listen[0], server.new_connection)
         else:
@@ -89,6 +100,7 @@ async def _run_host(site: UUID, state: Path, join_file: Path | None, listen: tup
         log.info("ending on %s", await end)
         await linked.close()
         await server.close()
+        await asyncio.to_thread(applier.stop)
         await memory.close()
 
 
@@ -108,9 +120,16 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
     linked = Links()
     fleet = SimulatedFleet(specs, max_connections=limit - _SPARE_FILES, tls=doors)
     fleet.server.memory = memory = Memory(state / JOURNAL, fleet.sites)
+    store = SharedStore(state / FILE)
+    fleet.server.desk = desk = open_desk(store, state, fleet.sites, memory)
+    desk.add((site.site, VirtualMachine(site), virtual_parts(site)) for site in fleet.sites)
+    for known in desk.part_sites().values():
+        recall(known)
+    player = Player(desk)
 
     def certified(identity: Identity) -> None:
         memory.sign_as(identity)
+        desk.certify(identity)
         if identity.site in calling:
             linked.certify(identity)
             return
@@ -125,6 +144,7 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
     with _kept(state / IDENTITIES, list(addresses), joins, certified) as keeper:
         fleet.server.renewals = keeper
         memory.start()
+        player.start()
         for site in calling:
             linked.keep(site, addresses[site], fleet.server.new_connection)
         await fleet.server.listen(bind_block(list(fleet.server.backends), port))
@@ -137,7 +157,9 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
                 await control.close()
             await linked.close()
             await fleet.close()
+            await player.close()
             await memory.close()
+            store.close()
 
 
 @contextmanager
@@ -204,10 +226,10 @@ def _serve(options: argparse.Namespace, work: Any) -> int:
 
 
 def _order(options: argparse.Namespace) -> int:
-    order: dict[str, Any] = {"cmd": options.order}
+    order: dict[str, Any] = {"cmd": options.order.replace("-", "_")}
     if "sites" in options:
         order["sites"] = "all" if options.sites == ["all"] else options.sites
-    for name in ("mode", "for_s", "state", "kind", "name", "version", "per_minute"):
+    for name in ("mode", "for_s", "state", "kind", "name", "version", "per_minute", "fault"):
         if getattr(options, name, None) is not None:
             order[name] = getattr(options, name)
     answer = request(options.control, order)
@@ -295,7 +317,9 @@ def _add_simctl(commands: Any) -> None:
     upgrade.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     upgrade.add_argument("name", help="such as linux, or pos")
     upgrade.add_argument("version")
-    for order in (fail, heal, judge, upgrade):
+    fail_apply = orders.add_parser("fail-apply", help="let the changes of desired state fail, until healed")
+    fail_apply.add_argument("fault", choices=APPLY_FAULTS, metavar="FAULT", help=", ".join(APPLY_FAULTS))
+    for order in (fail, heal, judge, upgrade, fail_apply):
         order.add_argument("sites", nargs="+", metavar="SITE", help="uuid or address of a site, or: all")
     churn = orders.add_parser("churn", help="let sites come and go on their own")
     churn.add_argument(

@@ -22,13 +22,20 @@ Mode = Literal[
     "wrong_protocol",
     "future_clock",
 ]
+# How the changes fail that a document asks for: images that nobody can pull; workloads that never get well; answers to
+# `PUT /v1/desired` that are lost; a site that says `applied` and changes nothing; one that never says how it is.
+ApplyFault = Literal["pull", "unhealthy", "lost", "lies", "hang"]
+APPLY_FAULTS: Final[tuple[ApplyFault, ...]] = get_args(ApplyFault)
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
 
 class VirtualSite(SimulatedBackend):
-    """`mode` is the failure the operator ordered, None when there is none; `churned` is one that churn made."""
+    """`mode` is the failure the operator ordered, None when there is none; `churned` is one that churn made.
 
-    __slots__ = ("address", "churned", "mode", "turn")
+    `apply_fault` is how changes of its desired state fail, None if they do not.
+    """
+
+    __slots__ = ("address", "apply_fault", "churned", "mode", "seed", "turn")
 
     def __init__(self, spec: SiteSpec, now_s: Callable[[], float]) -> None:
         super().__init__(
@@ -39,7 +46,8 @@ class VirtualSite(SimulatedBackend):
             workloads=spec.workloads,
             now_s=now_s,
         )
-        self.address = spec.address
+        self.address, self.seed = spec.address, spec.seed
+        self.apply_fault: ApplyFault | None = None
         self.mode: Mode | None = None
         self.churned = False
         self.turn = 0

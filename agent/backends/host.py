@@ -14,6 +14,7 @@ from agent import __version__
 from agent.protocol import (
     PROTOCOL,
     Component,
+    Desired,
     Report,
     Resources,
     Verdict,
@@ -44,6 +45,7 @@ class HostBackend:
         self._digest = components_digest(self._components)
         self._journal_seq = 0
         self._journal_head: str | None = None
+        self._desired: Desired | None = None
 
     @property
     def is_running(self) -> bool:
@@ -65,6 +67,10 @@ class HostBackend:
         """See Backend."""
         self._journal_seq, self._journal_head = seq, head
 
+    def set_desired(self, desired: Desired | None) -> None:
+        """See Backend."""
+        self._desired = desired
+
     def report(self, components_digest: str | None) -> bytes:
         """See Backend."""
         return encode_report(self.make_now(components_digest))
@@ -82,6 +88,7 @@ class HostBackend:
             resources=self._resources,
             components_digest=self._digest,
             components=None if components_digest == self._digest else self._components,
+            desired=self._desired,
             journal_seq=self._journal_seq,
             journal_head=self._journal_head,
         )

@@ -15,6 +15,7 @@ import msgspec
 from agent.backends.catalogue import (
     MAX_WORKLOADS,
     WORKLOADS,
+    WorkloadKind,
     choose_components,
     choose_hardware,
     make_component,
@@ -23,6 +24,7 @@ from agent.backends.curves import CURVES, Profile, utc_offset_s
 from agent.protocol import (
     PROTOCOL,
     Component,
+    Desired,
     Report,
     Resources,
     Verdict,
@@ -33,6 +35,8 @@ from agent.protocol import (
 )
 
 REFRESH_S: Final = 2.0
+NEW_WORKLOAD_BYTES: Final = 256 << 20
+NEW_WORKLOAD_RATIO: Final = 0.02
 _DAY_S: Final = 86_400
 _TURN: Final = 2 * math.pi
 _SOME_QUARTER: Final = 1_767_225_600 // 900  # the begin of 2026
@@ -47,6 +51,7 @@ class SimulatedBackend:
         "_boot_at_s",
         "_components",
         "_curve",
+        "_desired",
         "_digest",
         "_disk_ratio",
         "_fixed_offset_s",
@@ -57,6 +62,7 @@ class SimulatedBackend:
         "_kinds",
         "_lean",
         "_made_at_s",
+        "_next_kernel",
         "_now_s",
         "_phase",
         "_rebooted_at_s",
@@ -99,6 +105,8 @@ class SimulatedBackend:
         self._state_since_s = 0.0
         self._journal_seq = 0
         self._journal_head: str | None = None
+        self._desired: Desired | None = None
+        self._next_kernel: str | None = None
         self._full: bytes | None = None
         self._lean: bytes | None = None
         self._made_at_s = -math.inf
@@ -118,6 +126,12 @@ class SimulatedBackend:
         """See Backend."""
         if seq != self._journal_seq:
             self._journal_seq, self._journal_head = seq, head
+            self._forget()
+
+    def set_desired(self, desired: Desired | None) -> None:
+        """See Backend."""
+        if desired != self._desired:
+            self._desired = desired
             self._forget()
 
     def report(self, components_digest: str | None) -> bytes:
@@ -158,9 +172,60 @@ class SimulatedBackend:
         return True
 
     def reboot(self) -> None:
-        """The machine has booted just now."""
+        """The machine has booted just now, into the kernel that was installed last."""
         self._rebooted_at_s = self._now_s()
+        if self._next_kernel is not None:
+            self.put(Component("kernel", "linux", self._next_kernel))
+            self._next_kernel = None
         self._forget()
+
+    # What desired state changes -------------------------------------------------------------------------------
+    @property
+    def now_s(self) -> float:
+        """Seconds since the epoch, by the site's own clock."""
+        return self._now_s()
+
+    @property
+    def boot(self) -> str:
+        """The id of the present boot."""
+        return self._booted(self._now_s())[0]
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All that has a version here."""
+        return self._components
+
+    @property
+    def next_kernel(self) -> str | None:
+        """The kernel that the next boot brings; None for the same one."""
+        return self._next_kernel
+
+    def install_kernel(self, version: str | None) -> None:
+        """Let the next boot bring that kernel; None takes that back."""
+        self._next_kernel = version
+
+    def put(self, component: Component, mem_bytes: int | None = None) -> None:
+        """Have this component, in place of the one of its kind and name. A workload may use `mem_bytes`."""
+        key = (component.kind, component.name)
+        others = [c for c in self._components if (c.kind, c.name) != key]
+        if len(others) == len(self._components):
+            self._set_components((*others, component))
+        else:  # where it was
+            self._set_components(tuple(component if (c.kind, c.name) == key else c for c in self._components))
+        if component.kind == "workload":
+            before = next((kind for kind in self._kinds if kind.name == component.name), None)
+            memory = mem_bytes or (before.mem_bytes if before else NEW_WORKLOAD_BYTES)
+            kind = WorkloadKind(component.name, (), before.cpu_ratio if before else NEW_WORKLOAD_RATIO, memory)
+            if before is None:
+                self._kinds = (*self._kinds, kind)
+            else:
+                self._kinds = tuple(kind if k.name == component.name else k for k in self._kinds)
+
+    def drop(self, kind: str, name: str) -> None:
+        """Have that component no more."""
+        self._set_components(tuple(c for c in self._components if (c.kind, c.name) != (kind, name)))
+        if kind == "workload":
+            self._kinds = tuple(k for k in self._kinds if k.name != name)
 
     def make_now(self, components_digest: str | None = None) -> Report:
         """The report of this very moment; components are left out when their digest is the one given."""
@@ -183,6 +248,7 @@ class SimulatedBackend:
             components_digest=self._digest,
             components=self._components if with_components else None,
             workloads=self._workloads(demand),
+            desired=self._desired,
             journal_seq=self._journal_seq,
             journal_head=self._journal_head,
         )
@@ -247,6 +313,7 @@ class SimulatedBackend:
         return tuple(
             Workload(
                 name=kind.name,
+                managed=True,
                 state="exited" if i == ill and self._state == "down" else "running",
                 health="unhealthy" if i == ill else "healthy",
                 cpu_ratio=0.0 if i == ill else round(kind.cpu_ratio * demand, 4),

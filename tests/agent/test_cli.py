@@ -80,7 +80,7 @@ class TestRun:
     ) -> None:
         (tmp_path / "file").touch()
         said = complaint(capsys, *run(free_port(), tmp_path / "file"))
-        assert said.startswith(f"archipelago-agent: {tmp_path}/file/identities.sqlite cannot be used: ")
+        assert said.startswith(f"archipelago-agent: {tmp_path}/file/desired cannot be used: ")
 
     @pytest.mark.parametrize("join", ["", "hello", "archipelago1.AAAA", "archipelago1." + "x" * 3_000])
     def test_a_damaged_join_string_is_one_clear_line(

@@ -1,0 +1,55 @@
+"""What the steps of one site work on, and what one of them gives back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from agent.apply.machine import Machine
+from agent.apply.part import Blobs, Part
+from agent.apply.record import Applied, Newest, Work
+from agent.protocol import MAX_TEXT_CHARS
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to keep, `applied` before `work`, and after how many seconds to go on; None waits to be woken."""
+
+    work: Work | None = None
+    applied: Applied | None = None
+    wait_s: float | None = 0.0
+
+
+@dataclass(slots=True)
+class Trying:
+    """What is known of the present step in this process alone: a restart begins it anew, and loses nothing."""
+
+    key: tuple[object, ...] = ()
+    tries: int = 0
+    began_s: float = 0.0
+    note: str = ""
+    staged: int = 0
+    is_asked: bool = False
+
+
+@dataclass(slots=True)
+class Site:
+    """What the steps of one site need. `newest` is written by whoever accepts documents, the rest by the steps."""
+
+    machine: Machine
+    parts: Sequence[Part]
+    blobs: Blobs
+    newest: Newest | None = None
+    work: Work | None = None
+    applied: Applied | None = None
+    is_repaired: bool = False
+    trying: Trying = field(default_factory=Trying)
+
+
+def settle(work: Work, **fields: object) -> Work:
+    """The record with fields replaced, its texts within the bounds of the protocol."""
+    for name in ("detail", "why"):
+        text = fields.get(name)
+        if isinstance(text, str):
+            fields[name] = "".join(c if c.isprintable() else "?" for c in text[:MAX_TEXT_CHARS])
+    return msgspec.structs.replace(work, **fields)
