@@ -262,7 +262,8 @@ def _pause(site: Site, work: Work, document: Document) -> Step | None:
         newer = read_document(newest.envelope)
         if _same_content(newer, document):  # frozen, thawed or sent once more: the same work goes on under its number
             new = {name: getattr(newest, name) for name in ("envelope", "sha256", "epoch", "version")}
-            return Step(settle(work, **new))
+            work = settle(work, **new)
+            return Step(_applying(work) if work.state == "held" and not newer.hold else work)
         if not newer.hold:
             return _go_back(work, "superseded", f"version {newest.version} has taken its place")
         return _held(work, f"version {newest.version} has frozen this site")
