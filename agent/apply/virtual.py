@@ -16,7 +16,7 @@ from agent.virtual_site import VirtualSite
 
 KERNEL: Final = "kernel"
 AGENT: Final = "archipelago-agent"
-SETTLE_S: Final = (1.0, 4.0)
+SETTLE_S: Final = (0.5, 2.5)
 PATIENCE_S: Final = 5.0
 Things = tuple[Component, ...]
 
@@ -95,7 +95,7 @@ class VirtualPart:
         if self._site.apply_fault == "unhealthy" and wanted:
             return Check("waiting") if 0 <= age_s < PATIENCE_S else Check("broken", "its health check never passed")
         settle_s = Random(f"{self._site.seed}/{change.name}/{change.after}").uniform(*SETTLE_S)
-        if 0 <= age_s < settle_s:
+        if wanted and 0 <= age_s < settle_s:  # what goes is gone at once
             return Check("waiting", "it is starting")
         if self._here(change.name) == wanted:
             return Check("well")
