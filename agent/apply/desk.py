@@ -46,7 +46,10 @@ log = logging.getLogger("agent")
 class _Entry:
     """One site: who it is, and what its steps need."""
 
-    __slots__ = ("alarmed", "fleet", "is_told", "key", "lock", "provider", "seen_at", "state", "trust")
+    __slots__ = (
+        *("alarmed", "fleet", "is_told", "key", "lock"),
+        *("provider", "published", "seen_at", "state", "trust"),
+    )
 
     def __init__(self, machine: Machine, parts: Sequence[Part], blobs: BlobFolder) -> None:
         self.lock = threading.Lock()
@@ -56,6 +59,7 @@ class _Entry:
         self.key: Ed25519PrivateKey | None = None
         self.seen_at: datetime | None = None
         self.alarmed = ""
+        self.published: tuple[int, int, str, str] | None = None
         self.is_told = False
 
 
@@ -196,6 +200,8 @@ class Desk:
     @staticmethod
     def writes(site: UUID, step: Step) -> list[Write]:
         """What must be on the disk before finish(): the good document before the record that says so."""
+        if step.is_volatile:
+            return []
         applied = [] if step.applied is None else [Write(site, "applied", pack(step.applied))]
         return applied if step.work is None else [*applied, Write(site, "work", pack(step.work))]
 
@@ -252,8 +258,11 @@ class Desk:
         self._noted(site, ReceiptEntry(said.epoch, said.version, said.state, said.detail))
 
     def _tell(self, site: UUID) -> None:
-        status = self.status(site)
-        self._published(site, Desired(status.epoch, status.version, status.state, status.detail))
+        entry, status = self._entries[site], self.status(site)
+        said = (status.epoch, status.version, status.state, status.detail)
+        if said != entry.published:
+            entry.published = said
+            self._published(site, Desired(*said))
 
     def _unpack(self, site: UUID, slot: Slot, packed: bytes | None) -> Kept | None:
         """Whole, or nothing. Raises StoreError."""

@@ -9,15 +9,20 @@ from agent.apply.machine import Machine
 from agent.apply.part import Blobs, Part
 from agent.apply.record import Applied, Newest, Work
 from agent.protocol import MAX_TEXT_CHARS
+from agent.protocol.desired import Document, read_document
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to keep, `applied` before `work`, and after how many seconds to go on; None waits to be woken."""
+    """What to keep, `applied` before `work`, and after how many seconds to go on; None waits to be woken.
+
+    What is volatile need not be kept: a restart does again what was done since, which changes nothing.
+    """
 
     work: Work | None = None
     applied: Applied | None = None
     wait_s: float | None = 0.0
+    is_volatile: bool = False
 
 
 @dataclass(slots=True)
@@ -44,6 +49,14 @@ class Site:
     applied: Applied | None = None
     is_repaired: bool = False
     trying: Trying = field(default_factory=Trying)
+    parsed: tuple[str, Document] | None = None  # of the work under way, by its hash
+
+
+def document_of(site: Site, work: Work) -> Document:
+    """The document of the work under way, parsed once. Raises DocumentRefused."""
+    if site.parsed is None or site.parsed[0] != work.sha256:
+        site.parsed = (work.sha256, read_document(work.envelope))
+    return site.parsed[1]
 
 
 def settle(work: Work, **fields: object) -> Work:

@@ -1,7 +1,8 @@
 """One site's way from one document to the next, a step at a time.
 
-A step acts as the *kept* record says, and returns the record to be kept before the next. So whatever instruction the
-process dies at, the step is done again, and each act of a Part may be done twice (agent.apply.part). Between steps
+A step acts as the record says, and returns the record to be kept before the next. So whatever instruction the process
+dies at, what was done since the record on the disk is done again, and each act of a Part may be done twice
+(agent.apply.part). Between steps
 are the safe points: once all is staged, before each change, before a reboot. There a newer document is noticed, and
 `hold` is obeyed.
 """
@@ -13,7 +14,7 @@ from typing import Final
 
 from agent.apply.part import ApplyError, Change, Part
 from agent.apply.record import Applied, Work
-from agent.apply.site import Site, Step, Trying, settle
+from agent.apply.site import Site, Step, Trying, document_of, settle
 from agent.protocol import format_time
 from agent.protocol.desired import Document, DocumentRefused, read_document
 
@@ -31,12 +32,13 @@ def advance(site: Site) -> Step:
     """Do the next step. What it returns must be on the disk before the next call; blocks as long as the part does."""
     work = site.work
     if work is None or work.phase == "ended":
+        site.parsed = None
         return _begin(site)
     key = (work.sha256, work.phase, work.index)
     if site.trying.key != key:
         site.trying = Trying(key, began_s=time.monotonic())
     try:
-        document = read_document(work.envelope)
+        document = document_of(site, work)
     except DocumentRefused as error:  # what is kept is checked at every start; this is beyond repair
         return _end(work, "failed", f"the document that is kept cannot be read: {error.reason}")
     try:
@@ -170,7 +172,7 @@ def _switch(site: Site, work: Work, document: Document) -> Step:
         return halt
     change = work.changes[work.index]
     _part(site, change).switch(document, change, site.blobs)
-    return Step(_applying(work, phase="checking"))
+    return Step(_applying(work, phase="checking"), is_volatile=True)
 
 
 def _check(site: Site, work: Work, document: Document) -> Step:
@@ -227,7 +229,7 @@ def _keep(site: Site, work: Work, document: Document) -> Step:
         return _end(work, "applied", work.detail, _good(work))
     change = work.changes[work.index]
     _part(site, change).keep(document, change)
-    return Step(settle(work, index=work.index + 1))
+    return Step(settle(work, index=work.index + 1), is_volatile=True)
 
 
 def _restore(site: Site, work: Work, document: Document) -> Step:
@@ -235,7 +237,7 @@ def _restore(site: Site, work: Work, document: Document) -> Step:
         return _end(work, work.outcome, work.why)
     change = work.changes[work.index]
     _part(site, change).restore(document, change)
-    return Step(settle(work, index=work.index - 1))
+    return Step(settle(work, index=work.index - 1), is_volatile=True)
 
 
 _STEPS: Final[dict[str, Callable[[Site, Work, Document], Step]]] = {
