@@ -78,13 +78,17 @@ def trusted(roots: tuple[str, ...], identity: Identity | None = None) -> ssl.SSL
 
 
 class Gateway:
-    """One kept-alive connection to the gateway; a context manager. Blocking: use it in a thread."""
+    """One kept-alive connection to the gateway; a context manager. Blocking: use it in a thread.
+
+    `date` is the gateway's clock as its last answer tells it (RFC 9110's Date), None if it did not.
+    """
 
     def __init__(self, endpoint: str, fleet: str, context: ssl.SSLContext) -> None:
         self._host, self._port = split_endpoint(endpoint)
         self._name = service_name(fleet, "gateway")
         self._context = context
         self._http: http.client.HTTPConnection | None = None
+        self.date: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -143,6 +147,7 @@ class Gateway:
         self._http.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = self._http.getresponse()
         answer = response.read(MAX_IDENTITY_BYTES + 1)
+        self.date = response.headers.get("Date")
         if len(answer) > MAX_IDENTITY_BYTES or response.will_close:
             self.close()
         return response.status, answer

@@ -5,7 +5,7 @@ import logging
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from uuid import UUID
 
 import httptools
@@ -69,21 +69,11 @@ class Renewals(Protocol):
         ...
 
 
-class Request(NamedTuple):
-    """One complete request; `range` is its Content-Range."""
-
-    target: bytes
-    method: bytes
-    body: bytes
-    range: str | None
-    keep_alive: bool
-
-
 class Connection(asyncio.Protocol):
     """One connection of a poller. The site is the one whose address was dialled."""
 
     __slots__ = (
-        *("_body", "_bound_bytes", "_is_busy", "_parser", "_pending_bytes", "_queue", "_range", "_target", "request"),
+        *("_body", "_bound_bytes", "_is_busy", "_parser", "_pending_bytes", "_range", "_target"),
         *("backend", "server", "tick", "transport", "waiting"),
     )
 
@@ -97,7 +87,6 @@ class Connection(asyncio.Protocol):
         self._target = self._body = b""
         self._range: str | None = None
         self._is_busy = False
-        self._queue: list[Request] = []
         self._pending_bytes, self._bound_bytes = 0, MAX_REQUEST_BYTES
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
@@ -173,23 +162,16 @@ class Connection(asyncio.Protocol):
         if is_large:
             self._refuse_large()
             return
-        method, keep_alive = self._parser.get_method(), self._parser.should_keep_alive()
-        request = Request(self._target, method, self._body, self._range, keep_alive)
-        if self._is_busy:  # it came before the answer to the one before: answers keep their order
-            self._queue.append(request)
-        else:
-            self.dispatch(request)
-
-    def dispatch(self, request: Request) -> None:
-        """Answer one request, by its path and method."""
-        self.request, target = request, request.target
+        if self._is_busy:
+            self.refuse(400, "bad_request", "one request at a time")
+            return
         try:
-            path, digest = parse_target(target) if len(target) <= MAX_TARGET_BYTES else ("", None)
+            path, digest = parse_target(self._target) if len(self._target) <= MAX_TARGET_BYTES else ("", None)
         except ValueError:
             self.refuse(400, "bad_request", "not a request target")
             return
         is_blob = path.startswith(BLOBS_ROUTE)
-        methods, method = methods_of(path), request.method
+        methods, method = methods_of(path), self._parser.get_method()
         if methods is None:
             self.refuse(404, "not_found", "no such path")
         elif method not in methods:
@@ -207,6 +189,7 @@ class Connection(asyncio.Protocol):
     def answer(self, digest: str | None) -> None:
         """Answer one poll with a report."""
         assert self.backend is not None
+        assert self._parser is not None
         try:
             body = self.backend.report(digest)
         except Exception:  # the top of a request: a host that cannot be read must not stop the agent
@@ -216,20 +199,21 @@ class Connection(asyncio.Protocol):
         self.server.reports += 1
         if self.server.memory is not None:
             self.server.memory.polled(self.backend.site)
-        self.send(200, body, keep_alive=self.request.keep_alive)
+        self.send(200, body, keep_alive=self._parser.should_keep_alive())
 
     def answer_journal(self, path: str) -> None:
         """Answer for the journal: a page of it, or to an acknowledgement."""
         memory = self.server.memory
         assert self.backend is not None
+        assert self._parser is not None
         if memory is None:
             self.refuse(404, "no_journal", "this agent keeps no journal")
             return
         try:
             if path == ACK_ROUTE:
-                body = encode_ack(memory.ack(self.backend.site, decode_ack(self.request.body)))
+                body = encode_ack(memory.ack(self.backend.site, decode_ack(self._body)))
             else:
-                _, query = split_target(self.request.target)
+                _, query = split_target(self._target)
                 after, limit = number_in(query, "after", 0), number_in(query, "limit", MAX_PAGE_ENTRIES)
                 body = memory.page(self.backend.site, after, limit)
         except (ValueError, ProtocolError) as error:
@@ -239,21 +223,22 @@ class Connection(asyncio.Protocol):
         except JournalError as error:
             self.refuse(503, "journal", str(error)[:200])
         else:
-            self.send(200, body, keep_alive=self.request.keep_alive)
+            self.send(200, body, keep_alive=self._parser.should_keep_alive())
 
     def answer_identity(self, *, is_put: bool) -> None:
         """Renewal from the centre's side: the site's request, or taking the certificates that were made of it."""
         renewals = self.server.renewals
         assert self.backend is not None
+        assert self._parser is not None
         if renewals is None:
             self.refuse(404, "no_identity", "this agent keeps no identity")
             return
-        keep_alive = self.request.keep_alive
+        keep_alive = self._parser.should_keep_alive()
         try:
             if is_put:
-                self._take(renewals, decode_identity(self.request.body, Certificates), keep_alive=keep_alive)
+                self._take(renewals, decode_identity(self._body, Certificates), keep_alive=keep_alive)
                 return
-            _, query = split_target(self.request.target)
+            _, query = split_target(self._target)
             nonce = urlsafe_b64decode(query.get("nonce", ""))
             if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
                 raise ValueError(f"a nonce has {MIN_NONCE_BYTES} to {MAX_NONCE_BYTES} bytes")
@@ -275,27 +260,26 @@ class Connection(asyncio.Protocol):
         """Take a document or a piece of the blob `digest`, once it is on the disk; or say how far the document is."""
         desk = self.server.desk
         assert self.backend is not None
+        assert self._parser is not None
         if desk is None:
             self.refuse(404, "no_desired", "this agent takes no desired state")
             return
-        keep_alive, site, body = self.request.keep_alive, self.backend.site, self.request.body
+        keep_alive, site, body = self._parser.should_keep_alive(), self.backend.site, self._body
         if not is_put:
             self.send(200, msgspec.json.encode(desk.status(site)), keep_alive=keep_alive)
             return
         try:
             work: Callable[[], object] = partial(desk.put, site, body)
             if digest is not None:
-                work = partial(desk.put_blob, digest, read_range(self.request.range, len(body)), body)
+                work = partial(desk.put_blob, digest, read_range(self._range, len(body)), body)
         except ValueError as error:
             self.refuse(400, "bad_request", str(error))
             return
         self._later(work, "it could not be taken", keep_alive=keep_alive)
 
     def _later(self, work: Callable[[], object], failed: str, *, keep_alive: bool) -> None:
-        """Answer with what the work returns; the loop goes on meanwhile, and this peer waits."""
-        assert self.transport is not None
+        """Answer with what the work returns; the loop goes on meanwhile, and this peer has to wait."""
         self._is_busy = True
-        self.transport.pause_reading()
         done = asyncio.get_running_loop().run_in_executor(self.server.workers, work)
         done.add_done_callback(partial(self._answer_done, failed=failed, keep_alive=keep_alive))
 
@@ -308,10 +292,7 @@ class Connection(asyncio.Protocol):
             log.error("%s: %s", failed, error, exc_info=error)
             self.refuse(503, "unavailable", failed)
             return
-        self.transport.resume_reading()
         self.send(200, encode_identity(done.result()), keep_alive=keep_alive)
-        while self._queue and not self._is_busy and not self.transport.is_closing():
-            self.dispatch(self._queue.pop(0))
 
     def _refuse_large(self) -> None:
         self.refuse(431, "request_too_large", f"such a request is at most {self._bound_bytes // 1_000} kB")

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import os
 import socket
-import stat
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -15,6 +13,7 @@ from msgspec import Meta, Struct
 from agent.churn import MAX_PER_MINUTE
 from agent.protocol import Kind, VerdictState
 from agent.simulator import OrderError, SimulatedFleet
+from agent.unix_socket import UnixSocketError, bind_private
 from agent.virtual_site import ApplyFault, Mode
 
 MAX_LINE_BYTES: Final = 4 << 20
@@ -25,7 +24,7 @@ Sites = list[str] | Literal["all"]
 log = logging.getLogger("agent")
 
 
-class ControlError(Exception):
+class ControlError(UnixSocketError):
     """The control socket cannot be used, or the order was refused; the message says why in one line."""
 
 
@@ -131,8 +130,8 @@ class ControlServer:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def listen(self) -> None:
-        """Begin to take orders. Raises ControlError."""
-        sock = _bind_control(self._path)
+        """Begin to take orders. Raises UnixSocketError."""
+        sock = bind_private(self._path, "simulator")
         self._inode = self._path.stat().st_ino
         self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=MAX_LINE_BYTES)
 
@@ -177,35 +176,3 @@ def request(path: Path, order: dict[str, Any]) -> dict[str, Any]:
     if not answer.get("ok"):
         raise ControlError(str(answer.get("error", "refused")))
     return answer
-
-
-def _bind_control(path: Path) -> socket.socket:
-    _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o177)  # the file must never exist with a wider mode, not even for a moment
-    try:
-        sock.bind(str(path))
-    except OSError as error:
-        sock.close()
-        raise ControlError(f"cannot make control socket {path}: {(error.strerror or str(error)).lower()}") from None
-    finally:
-        os.umask(before)
-    return sock
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ControlError(f"{path} exists and is not a socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-        except OSError as error:
-            raise ControlError(f"cannot use control socket {path}: {(error.strerror or str(error)).lower()}") from None
-        else:
-            raise ControlError(f"another simulator already listens at {path}")

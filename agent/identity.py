@@ -128,6 +128,14 @@ class Identity:
         leaf = x509.load_pem_x509_certificate(self.certificates.chain[0].encode())
         return leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
+    def name(self) -> str:
+        """The name in its certificate, by which it is dialled. Raises IdentityError where there is none."""
+        if self.certificates is None:
+            raise IdentityError("this site has no certificate yet")
+        leaf = x509.load_pem_x509_certificate(self.certificates.chain[0].encode())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return names.get_values_for_type(x509.DNSName)[0]
+
     def renews_at(self) -> datetime:
         """Half-life: from then on the certificate is to be renewed. Raises IdentityError."""
         begin, end = self.validity()
@@ -294,6 +302,14 @@ class IdentityFile:
     def get(self, site: UUID) -> Identity | None:
         """See IdentityStore."""
         return self.all([site]).get(site)
+
+    def sites(self) -> list[UUID]:
+        """Whose identities there are. Raises IdentityError."""
+        try:
+            with closing(self._open()) as database:
+                return [UUID(site) for (site,) in database.execute("SELECT site FROM identity ORDER BY site")]
+        except (sqlite3.Error, ValueError) as error:
+            raise IdentityError(f"{self._path} cannot be read: {error}") from None
 
     def all(self, sites: list[UUID]) -> dict[UUID, Identity]:
         """The identities that there are of these sites. Raises IdentityError."""

@@ -130,6 +130,15 @@ class Journal:
         head = self._heads.get(site)
         return (0, None) if head is None else (head.seq, head.digest)
 
+    def usage(self, site: UUID) -> tuple[int | None, int | None]:
+        """The site's last acknowledged number and the bytes in use; None for what cannot be told now."""
+        head = self._heads.get(site)
+        try:
+            used_bytes = self._file.used_bytes() if self._file is not None else None
+        except sqlite3.Error:
+            used_bytes = None
+        return (0 if head is None else head.acked), used_bytes
+
     def page(self, site: UUID, after: int, limit: int = MAX_PAGE_ENTRIES) -> Excerpt:
         """The entries after number `after`, oldest first, one at least, as many as a page and `limit` allow.
 

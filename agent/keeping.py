@@ -73,6 +73,10 @@ class Keeper(threading.Thread):
         if self.is_alive():
             self.join(timeout=15)
 
+    def identity(self, site: UUID) -> Identity:
+        """The site's identity as it is now: renewed, or with new keys. May be asked from any thread."""
+        return self._identities[site]
+
     def run(self) -> None:
         """See Thread."""
         while not self._ended.is_set() and self._due:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -86,7 +87,7 @@ class Link:
         self._protocol: asyncio.Protocol | None = None
         self._socket: ClientConnection | None = None
         self._closing: asyncio.Task[None] | None = None
-        self.linked = False
+        self.linked_at: datetime | None = None
 
     def call_again(self) -> None:
         """End the link, to be opened anew with the certificate that the site has now."""
@@ -106,7 +107,7 @@ class Link:
                 except (OSError, WebSocketException, TimeoutError) as error:
                     if pause_s == least:
                         log.info("the link to the gateway is not there: %s", error)
-            self.linked = False
+            self.linked_at = None
             await asyncio.sleep(pause_s * self._random.uniform(0.5, 1.0))
             pause_s = min(most, pause_s * 2)
 
@@ -126,8 +127,8 @@ class Link:
             compression=None,
             proxy=None,
         ) as socket:
-            self.linked = True
             self._socket = socket
+            self.linked_at = datetime.now(UTC)
             outgoing: asyncio.Queue[bytes | str] = asyncio.Queue()
             sender = asyncio.create_task(_send_all(socket, outgoing))
             try:
@@ -189,6 +190,11 @@ class Links:
         """Keep the site linked from now on, in the running loop."""
         self._links[site] = link = Link(address, accept, lambda: self._known.get(site))
         self._tasks.append(asyncio.create_task(link.run()))
+
+    def linked_at(self, site: UUID) -> datetime | None:
+        """When the site's present link was opened; None while there is none."""
+        link = self._links.get(site)
+        return link.linked_at if link is not None else None
 
     async def close(self) -> None:
         """End all links."""

@@ -31,8 +31,20 @@ log = logging.getLogger("agent")
 class Memory:
     """Journal and recorder of all sites of a process. All but note() is called in the loop's thread."""
 
-    def __init__(self, path: Path, backends: Sequence[Backend], *, bound_bytes: int = BOUND_BYTES) -> None:
-        """Open the journal. Raises JournalError when another process has it."""
+    def __init__(
+        self,
+        path: Path,
+        backends: Sequence[Backend],
+        *,
+        bound_bytes: int = BOUND_BYTES,
+        now_s: Callable[[], float] = time.time,
+        mono_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the journal. `now_s` gives seconds since the epoch, `mono_s` seconds that never go back.
+
+        Raises JournalError when another process has it.
+        """
+        self._now_s, self._mono_s = now_s, mono_s
         self._journal = Journal.open(path, bound_bytes=bound_bytes, tail=TAIL)
         self._backends = {backend.site: backend for backend in backends}
         self._recorder = Recorder(self._journal, backends)
@@ -40,6 +52,8 @@ class Memory:
         self._task: asyncio.Task[None] | None = None
         self._told: dict[UUID, int] = {}
         self._notes: SimpleQueue[tuple[UUID, Body, Callable[[], None]]] = SimpleQueue()
+        self.polled_at_s: dict[UUID, float] = {}
+        self.bound_bytes = bound_bytes
 
     def sign_as(self, *identities: Identity) -> None:
         """Sign the pages of these sites with their keys from now on. Raises IdentityError."""
@@ -47,7 +61,13 @@ class Memory:
 
     def polled(self, site: UUID) -> None:
         """The site has answered a poll."""
-        self._recorder.polled(site, time.monotonic())
+        self._recorder.polled(site, self._mono_s())
+        self.polled_at_s[site] = self._now_s()
+
+    def usage(self, site: UUID) -> tuple[int, int | None, int | None, int]:
+        """The site's last number, the last acknowledged one, bytes in use, and how many entries wait for room."""
+        acked, used_bytes = self._journal.usage(site)
+        return self._journal.head(site)[0], acked, used_bytes, self._journal.held
 
     def page(self, site: UUID, after: int, limit: int) -> bytes:
         """A signed page. Raises JournalError, AheadError among them."""
@@ -71,7 +91,7 @@ class Memory:
             site, body, call = self._notes.get()
             self._recorder.note(site, body)
             written.append(call)
-        self._recorder.tick(datetime.now(UTC), time.monotonic())
+        self._recorder.tick(datetime.fromtimestamp(self._now_s(), UTC), self._mono_s())
         for call in written:
             call()
         for site, backend in self._backends.items():

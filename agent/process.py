@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 from typing import Final
 
@@ -30,10 +31,10 @@ def raise_file_limit() -> int:
     return soft if soft != resource.RLIM_INFINITY else sys.maxsize
 
 
-def log_to_stdout() -> None:
-    """One readable line an event."""
+def log_to_stdout(level: str = "info") -> None:
+    """One readable line an event, from that level on."""
     logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+        stream=sys.stdout, level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
 
 
@@ -49,3 +50,29 @@ def signal_to_end() -> asyncio.Future[str]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask, number.name)
     return asked
+
+
+def tell_systemd(message: str) -> bool:
+    """Send the service manager a line such as `READY=1` (sd_notify's datagram). False where nobody listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.sendall(message.encode())
+        return True
+    return False
+
+
+async def feed_watchdog() -> None:
+    """Tell the service manager twice in its interval that this loop turns; ends at once where it does not ask."""
+    period = os.environ.get("WATCHDOG_USEC", "")
+    if (
+        not period.isdecimal()
+        or int(period) == 0
+        or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid())
+    ):
+        return
+    while True:
+        tell_systemd("WATCHDOG=1")  # one that is lost does not matter, the next one comes
+        await asyncio.sleep(int(period) / 2e6)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import polling, screens
+from bench import footprint, polling, screens
 from bench.result import Figure, failed, table, write
 from bench.stack import Stack
 from fleet.stack.state import ROOT
@@ -19,8 +19,9 @@ ALONE: dict[str, Callable[..., Figure]] = {
     "cost_flat": polling.cost_flat,
     "sites_held": polling.sites_held,
 }
+AGENT = "agent_footprint"
 TOGETHER = ("poller_memory", "overview_10k", "sites_page", "change_to_pixel")
-NAMES = (*ALONE, *TOGETHER)
+NAMES = (AGENT, *ALONE, *TOGETHER)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.names or list(NAMES)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     figures: list[Figure] = []
+    if AGENT in chosen:
+        figures += _guarded(AGENT, partial(footprint.agent_footprint, partial(_say, AGENT), quick=options.quick))
     for name in ALONE:
         if name in chosen:
             figures += _guarded(name, partial(_alone, name, quick=options.quick))

@@ -16,9 +16,9 @@ django.setup()
 
 from django.conf import settings  # noqa: E402  (after django.setup)
 
-from agent.cli import IDENTITIES  # noqa: E402
 from agent.identity import Identity, IdentityFile, Keys  # noqa: E402
 from agent.protocol.identity import Certificates, key_fingerprint  # noqa: E402
+from agent.state import IDENTITIES  # noqa: E402
 from fleet.kit import signing  # noqa: E402
 from fleet.kit.tenancy import job, scope  # noqa: E402
 from fleet.stack.demo.company import HOST_SITE_UUID  # noqa: E402

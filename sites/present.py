@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fleet.kit.templatetags.ui import age_text
 from fleet.kit.tenancy import Rights
 from sites.models import Site, SiteState, StateInterval
 from sites.states import Axis, Failure, Life, Reachability
@@ -66,6 +67,19 @@ def why_of(site: Site) -> str:
     if state.candidate:
         return "Its last report was better; the next one decides"
     return "; ".join(str(reason) for reason in state.reasons) or "The site gives no reason"
+
+
+# Above this a site's own times are too uncertain to be shown without a word (docs on the agent's protocol, clocks).
+CLOCK_OFF_S = 5.0
+
+
+def clock_of(site: Site) -> str:
+    """`clock`: how far the site's own clock was off at its last report, in words; nothing while it is right enough."""
+    state = state_of(site)
+    off_s = (state.clock_offset_ms or 0) / 1000 if state is not None else 0.0
+    if abs(off_s) <= CLOCK_OFF_S:
+        return ""
+    return f"Its clock is {age_text(abs(off_s))} {'ahead of' if off_s > 0 else 'behind'} ours"
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,24 @@ def _runs(pieces: Sequence[Interval]) -> Iterator[list[Interval]]:
 
 
 def _merged(run: Sequence[Interval]) -> Interval:
-    """One interval of a run; better evidence is named before the rest."""
+    """One interval of a run; better evidence is named before the rest, and all the journal's entries that bear it."""
     named = next((piece for piece in run if piece.better), run[0])
-    return replace(named, begin=run[0].begin, end=run[-1].end, better=any(piece.better for piece in run))
+    return replace(
+        named,
+        begin=run[0].begin,
+        end=run[-1].end,
+        evidence=_proof(named, run),
+        better=any(piece.better for piece in run),
+    )
+
+
+def _proof(named: Interval, run: Sequence[Interval]) -> dict[str, Any]:
+    """A journal comes in pages: what one of them began and the next goes on with is proven by the entries of both."""
+    told = [piece.evidence["journal"] for piece in run if "journal" in piece.evidence]
+    if "journal" not in named.evidence or len(told) == 1:
+        return named.evidence
+    first, last = min(one["from_seq"] for one in told), max(one["to_seq"] for one in told)
+    return named.evidence | {"journal": named.evidence["journal"] | {"from_seq": first, "to_seq": last}}
 
 
 def outages(intervals: Iterable[Interval]) -> list[Interval]:

@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -30,14 +31,15 @@ _PLAUSIBLE_CELSIUS: Final = (-60.0, 150.0)  # outside it the sensor is broken, n
 
 
 class HostBackend:
-    """Reports the machine it runs on. Its verdict is `up` for as long as it can answer; probes are not part of it."""
+    """Reports the machine it runs on. Its verdict is that of its probes; without any it is `up` while it can answer."""
 
-    def __init__(self, site: UUID, root: Path = Path("/")) -> None:
-        """`root` is a path on the filesystem whose use is reported."""
+    def __init__(self, site: UUID, root: Path = Path("/"), *, verdict: Callable[[], Verdict] | None = None) -> None:
+        """`root` is a path on the filesystem whose use is reported; `verdict` gives the verdict of this moment."""
         self.site = site
         self._root = str(root)
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        self._since = datetime.now(UTC)
+        up = Verdict("up", datetime.now(UTC))
+        self._verdict = verdict or (lambda: up)
         self._cpu_busy_s, self._cpu_all_s = _cpu_times_s()
         self._cpu_ratio = 0.0
         self._resources, self._resources_at_s = self._measure(), time.monotonic()
@@ -55,7 +57,7 @@ class HostBackend:
     @property
     def state(self) -> VerdictState:
         """The verdict the host gives of itself."""
-        return "up"
+        return self._verdict().state
 
     @property
     def components_digest(self) -> str:
@@ -84,7 +86,7 @@ class HostBackend:
             boot=self._boot,
             mono_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,
             at=datetime.now(UTC),
-            verdict=Verdict(state=self.state, since=self._since),
+            verdict=self._verdict(),
             resources=self._resources,
             components_digest=self._digest,
             components=None if components_digest == self._digest else self._components,
@@ -120,7 +122,7 @@ class HostBackend:
             disk_total_bytes=disk.total,
             net_rx_bytes_total=received,
             net_tx_bytes_total=sent,
-            temp_celsius=_temperature_celsius(),
+            temp_celsius=temperature_celsius(),
         )
 
     def _measure_cpu(self) -> float:
@@ -166,7 +168,7 @@ def _network_bytes() -> tuple[int | None, int | None]:
     return sum(c.bytes_recv for c in devices.values()), sum(c.bytes_sent for c in devices.values())
 
 
-def _temperature_celsius() -> float | None:
+def temperature_celsius() -> float | None:
     """The hottest reading of the first CPU sensor there is."""
     sensors = psutil.sensors_temperatures()
     low, high = _PLAUSIBLE_CELSIUS

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 THREADS = 4
 QUEUE_MOST = 2_000
+# For a handshake, a request's head, and its body; idle connections end as soon.
+PATIENCE_S = 10.0
 NONCE_S = 120
 LEASE_RENEW_S = 20.0
 GATHER_S = 0.25
@@ -90,7 +92,7 @@ class Gateway:
 
     async def enrol(self, request: web.Request) -> web.Response:
         """Take keys, or say where they stand; with certificates once they are accepted."""
-        asked = decode_identity(await request.read(), EnrolRequest)
+        asked = decode_identity(await _body(request), EnrolRequest)
         presented = await self._in_thread(present_keys, asked, remote=request.remote or "")
         return _answer(
             EnrolAnswer(
@@ -104,7 +106,7 @@ class Gateway:
 
     async def renew(self, request: web.Request) -> web.Response:
         """A new certificate for a site that proves its signing key."""
-        asked = decode_identity(await request.read(), RenewRequest)
+        asked = decode_identity(await _body(request), RenewRequest)
         stamp, seal = asked.nonce[:16], asked.nonce[16:]
         age_s = time.time() - int.from_bytes(stamp[:8], "big")
         if not hmac.compare_digest(seal, self._seal(stamp)) or not -1 <= age_s <= NONCE_S:
@@ -206,6 +208,10 @@ class Gateway:
         except (signing.SignerAway, OperationalError, InterfaceError) as error:
             logger.warning("not now: %s", str(error).split("\n")[0], extra={"path": request.path})
             return _refusal(503, "unavailable", "The centre cannot answer now; try again.")
+        except web.HTTPRequestTimeout as error:
+            slow = _refusal(error.status, "http", error.reason)
+            slow.force_close()
+            return slow
         except web.HTTPException as error:
             return _refusal(error.status, "http", error.reason)
         except Exception:  # the top of a request
@@ -216,6 +222,15 @@ class Gateway:
 def quiet(record: logging.LogRecord) -> bool:
     """A filter for aiohttp's own log: that a stranger speaks no HTTP is no error of ours, and worth no traceback."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+async def _body(request: web.Request) -> bytes:
+    """All of it, in time. Raises HTTPRequestTimeout."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
 
 
 def _answer(message: Any) -> web.Response:

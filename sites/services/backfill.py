@@ -65,6 +65,7 @@ def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anch
         spans, tail = journal_states.read(notes, tail)
         changed = _correct(site_id, spans)
         _advance(cursor, page, tail, more=(state.journal_seq or 0) > page.to)
+        _note_holes(site_id, page)
         if changed:
             hints = (("site", site_id), ("timeline", 0), ("figures", 0))
             live.publish(hints=[(hint, cursor.provider_id) for hint in hints])
@@ -161,6 +162,16 @@ def _advance(cursor: JournalCursor, page: Page, tail: Tail | None, *, more: bool
     if tail is not None:
         cursor.last_at, cursor.last_boot, cursor.last_state = _moment(tail.at_ms), tail.boot, tail.state
     cursor.save(update_fields=["seq", "head", "read_at", "problem", "next_at", "last_at", "last_boot", "last_state"])
+
+
+def _note_holes(site_id: int, page: Page) -> None:
+    """Say with the site which of its entries nobody has any more: they went there before they were read here."""
+    if page.holes:
+        gone = ", ".join(f"{first} to {last}" for first, last in page.holes[:5])
+        more = f" and {len(page.holes) - 5} more holes" if len(page.holes) > 5 else ""
+        audit.record(
+            BACKFILL, "journal.hole", **object_of(Site.objects.get(pk=site_id)), note=f"entries {gone}{more} are gone"
+        )
 
 
 # History ----------------------------------------------------------------------------------------------------

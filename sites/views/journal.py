@@ -48,5 +48,7 @@ def _text(entry: JournalEntry) -> str:
         return f"{len(body.get('components') or ())} components, {body['digest'][:19]}…"
     if entry.kind == "gap":
         lost = ", ".join(f"{count} {kind}" for kind, count in body["lost"].items()) or "nobody can say what"
+        if body["to_seq"] < body["from_seq"]:  # they never had a number
+            return f"not written ({body['reason']}): {lost}"
         return f"{body['from_seq']} to {body['to_seq']} are gone ({body['reason']}): {lost}"
     return ", ".join(f"{key} {value}" for key, value in body.items())

@@ -17,6 +17,7 @@ from sites.models import Site
 from sites.places import search_places
 from sites.present import (
     bands_of,
+    clock_of,
     components_of,
     evidence_text,
     kind_of,
@@ -81,6 +82,7 @@ def _live_context(request: ScopedRequest, site: Site, chosen: str) -> dict[str, 
         "kind": kind,
         "since": since_of(site),
         "why": why_of(site),
+        "clock": clock_of(site),
         "taken": open_acknowledgement(site),
         "loads": loads_of(site),
         "components": components_of(site),

@@ -15,6 +15,7 @@ from agent.cli import main
 from agent.listening import bind_block
 from agent.protocol import decode_report
 from agent.protocol.identity import Join, site_name, write_join
+from agent.state import JOURNAL
 from tests.agent.factories import SITE
 from tests.agent.wire import (
     DEADLINE_S,
@@ -68,6 +69,7 @@ class TestRun:
             port = taken.getsockname()[1]
             said = complaint(capsys, *run(port, tmp_path))
         assert said == f"archipelago-agent: cannot listen on {ADDRESS}:{port}: address already in use\n"
+        assert not (tmp_path / JOURNAL).exists()
 
     def test_an_address_of_another_machine_is_one_clear_line(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -80,7 +82,7 @@ class TestRun:
     ) -> None:
         (tmp_path / "file").touch()
         said = complaint(capsys, *run(free_port(), tmp_path / "file"))
-        assert said.startswith(f"archipelago-agent: {tmp_path}/file/desired cannot be used: ")
+        assert said == f"archipelago-agent: {tmp_path}/file cannot be used: file exists\n"
 
     @pytest.mark.parametrize("join", ["", "hello", "archipelago1.AAAA", "archipelago1." + "x" * 3_000])
     def test_a_damaged_join_string_is_one_clear_line(
@@ -261,14 +263,12 @@ class TestCommandLine:
         [
             [],
             ["dance"],
-            ["run"],
             ["run", "--listen", ADDRESS, "--site", str(SITE), "--state", "s"],
             ["run", "--listen", f"{ADDRESS}:0", "--site", str(SITE), "--state", "s"],
             ["run", "--listen", f"{ADDRESS}:65536", "--site", str(SITE), "--state", "s"],
             ["run", "--listen", f"{ADDRESS}:9100", "--site", "x", "--state", "s"],
             ["simulate", "--fleet", "f", "--port", "http", "--state", "s"],
             ["simulate", "--fleet", "f", "--port", "9100"],
-            ["run", "--listen", f"{ADDRESS}:9100", "--site", str(SITE)],
             ["simctl", "--control", "c"],
             ["simctl", "--control", "c", "fail", "sideways", "all"],
             ["simctl", "--control", "c", "fail", "down"],
@@ -281,7 +281,10 @@ class TestCommandLine:
         assert ended.value.code == 2
         assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
-    @pytest.mark.parametrize("command", [[], ["run"], ["simulate"], ["simctl"], ["simctl", "fail"]])
+    @pytest.mark.parametrize(
+        "command",
+        [[], ["enrol"], ["run"], ["status"], ["doctor"], ["simulate"], ["simctl"], ["simctl", "fail"]],
+    )
     def test_every_command_has_help(self, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         before = ["--control", "c"] if command[1:] else []
         with pytest.raises(SystemExit) as ended:

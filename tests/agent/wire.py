@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-from agent.cli import IDENTITIES
 from agent.control import request
 from agent.identity import Identity, IdentityFile
 from agent.protocol.identity import site_name
+from agent.state import IDENTITIES
 from tests.pki import Fleet
 
 ROOT = Path(__file__).resolve().parents[2]

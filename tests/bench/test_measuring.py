@@ -24,7 +24,8 @@ def test_cpu_of_a_tree_counts_the_living_and_those_that_were_waited_for() -> Non
     before_s = tree_cpu_s([os.getpid()])
     subprocess.run([sys.executable, "-c", BURN], check=True)
     nested = (
-        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN!r}]); print('done', flush=True); sys.stdin.read()"
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN!r}]);"
+        " print('done', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,6 +1,6 @@
 """The running system, for flows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ import pytest
 
 from sites.models import Provider, Site
 from tests.conftest import empty_database
-from tests.flows.system import System
+from tests.flows.running import Running, read_on
+from tests.flows.system import System, all_up, wait_for
 
 
 @pytest.fixture
@@ -28,6 +29,28 @@ def two_pollers(database: None, tmp_path: Path) -> Iterator[System]:
         running = System(stack, tmp_path, pollers=2)
         running.start()
         yield running
+
+
+@pytest.fixture
+def start_running(
+    system: System, make_provider: Callable[..., Provider], tmp_path: Path
+) -> Iterator[Callable[..., list[Running]]]:
+    """Factory of sites with a real agent each, its clock so many seconds behind; all up, their journals read."""
+    with ExitStack() as stack:
+
+        def make(*lags_s: int) -> list[Running]:
+            sites = system.make_sites(len(lags_s), provider_id=make_provider().pk)
+            made = [
+                Running(system, site, tmp_path / f"site-{site.pk}", lag_s=lag_s)
+                for site, lag_s in zip(sites, lags_s, strict=True)
+            ]
+            for one in made:
+                stack.callback(one.agent.close)
+            wait_for(lambda: all_up(sites), what="up")
+            read_on(*made)
+            return made
+
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from fleet.stack import processes, redis
 from fleet.stack.process import Program, spawn, stop
 from fleet.stack.state import open_state
 from sites.models import Site
+from sites.selectors.fleet_wide import attention
 from sites.services.claims import map_pollers
 from sites.services.joining import join_string, make_tokens
 from sites.services.sites import create_sites
@@ -126,6 +128,15 @@ class System:
         found = {program.name: program for program in processes.workers(options, state, self.environ)}
         self.run(found[name])
 
+    def end(self, name: str) -> None:
+        """End a process as an operator does."""
+        program, child = self._children[name]
+        stop(child, program)
+
+    def restart(self, name: str) -> None:
+        """Start a process that has ended, as it was."""
+        self.run(self._children[name][0])
+
     def kill(self, name: str) -> None:
         """kill -9, its children included."""
         _, child = self._children[name]
@@ -147,6 +158,12 @@ class System:
         self, count: int, *, provider_id: int, interval_s: int = 1, dial_out: Sequence[int] = ()
     ) -> list[Site]:
         """Make sites and the simulator that plays them."""
+        sites = self.make_sites(count, provider_id=provider_id, interval_s=interval_s)
+        self.simulate(sites, dial_out=dial_out)
+        return sites
+
+    def make_sites(self, count: int, *, provider_id: int, interval_s: int = 1) -> list[Site]:
+        """Make sites that are polled, and that nobody plays yet."""
         rows = [
             {
                 "slug": f"flow-{number}",
@@ -160,19 +177,22 @@ class System:
             }
             for number in range(count)
         ]
-        sites = create_sites(actor=TEST, rights=everything(), rows=rows)
-        self.simulate(sites, dial_out=dial_out)
-        return sites
+        return create_sites(actor=TEST, rights=everything(), rows=rows)
 
-    def simulate(self, sites: Sequence[Site], *, dial_out: Sequence[int] = ()) -> None:
-        """Start the simulator that plays these sites, which join by themselves; those numbered so dial out."""
+    @staticmethod
+    def join_strings(sites: Sequence[Site]) -> list[str]:
+        """What each of these sites may join with, without anybody's look."""
         root_sha256 = bytes.fromhex(signing.roots().root_sha256)
         with scope(TEST):
             secrets = make_tokens(sites, made_by="test", now=timezone.now())
+        return [join_string(site, secrets[site.pk], root_sha256=root_sha256) for site in sites]
+
+    def simulate(self, sites: Sequence[Site], *, dial_out: Sequence[int] = ()) -> None:
+        """Start the simulator that plays these sites, which join by themselves; those numbered so dial out."""
         fleet = [
             {
                 "site": str(site.uuid),
-                "join": join_string(site, secrets[site.pk], root_sha256=root_sha256),
+                "join": join,
                 "address": site.address.partition(":")[0],
                 "seed": site.pk,
                 "dial_out": number in dial_out,
@@ -181,7 +201,7 @@ class System:
                 "workloads": 3,
                 "profile": "factory",
             }
-            for number, site in enumerate(sites)
+            for number, (site, join) in enumerate(zip(sites, self.join_strings(sites), strict=True))
         ]
         fleet_file = self.folder / "fleet.json"
         fleet_file.write_text(json.dumps({"sites": fleet}))
@@ -236,6 +256,34 @@ def shown(sites: Sequence[Site]) -> list[str]:
 def all_up(sites: Sequence[Site]) -> bool:
     """Whether all are shown as up."""
     return set(shown(sites)) == {"up"}
+
+
+def flap(system: System, sites: Sequence[Site], *, times: int) -> dict[int, int]:
+    """Let sites be down for 3 s and up for 3 s, in turn; how many outages each has had since.
+
+    Fails if one is more than once among what needs attention.
+    """
+    mark = query("SELECT clock_timestamp()")[0][0]
+    for _ in range(times):
+        for order in (partial(system.fail, "down"), system.heal):
+            order(*sites)
+            time.sleep(3)
+            with scope(TEST):
+                listed = [site.pk for site in attention(TEST, limit=1_000)]
+            assert len(listed) == len(set(listed))
+            assert set(listed) <= {site.pk for site in sites}
+    ids = [site.pk for site in sites]
+    counts = "SELECT site_id, count(*) FROM edge_sites_outage WHERE site_id = ANY(%s) AND valid_from > %s GROUP BY 1"
+    return dict.fromkeys(ids, 0) | dict(query(counts, ids, mark))
+
+
+def late_ms(sites: Sequence[Site], seconds: int) -> int:
+    """How late polls of these sites were, within so many seconds: the 95th percentile."""
+    lateness = (
+        "SELECT coalesce(percentile_disc(0.95) WITHIN GROUP (ORDER BY late_ms), 0) FROM sample"
+        " WHERE site_id = ANY(%s) AND rtt_ms IS NOT NULL AND at > now() - make_interval(secs => %s)"
+    )
+    return int(query(lateness, [site.pk for site in sites], seconds)[0][0])
 
 
 def wait_for_journals() -> None:

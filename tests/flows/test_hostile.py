@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.system import System, all_up, query, shown, wait_for
+from tests.flows.system import System, all_up, flap, late_ms, query, shown, wait_for
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,18 @@ def test_future_clock_is_stored_at_receipt_time(shared_system: tuple[System, lis
         what="the clock's offset",
     )
     assert query("SELECT count(*) FROM sample WHERE at > now()") == [(0,)]
+    assert query("SELECT count(*) FROM edge_sites_journalentry WHERE mapped_at > now()") == [(0,)]
     assert shown([sites[3]]) == ["up"]
+
+
+def test_flapping_sites_need_attention_once_and_cost_nobody_else(shared_system: tuple[System, list[Any]]) -> None:
+    """Matrix row 8, short: four sites flap every 3 s, four do not (at length in test_faults.py)."""
+    system, sites = shared_system
+    wait_for(lambda: all_up(sites), what="all up")
+    flapping, calm = sites[:4], sites[4:]
+    late_before_ms = late_ms(calm, 5)
+    outages = flap(system, flapping, times=2)
+    assert late_ms(calm, 10) <= late_before_ms + 250
+    assert set(shown(calm)) == {"up"}
+    assert all(1 <= count <= 3 for count in outages.values())
+    wait_for(lambda: all_up(sites), what="all up again")

@@ -14,7 +14,7 @@ from agent.journal import Journal
 from agent.journal_file import Draft
 from agent.protocol import Resources, Verdict
 from agent.protocol.entries import Alive, Body, Start
-from agent.protocol.journal import Page, open_page, seal_page
+from agent.protocol.journal import AckRequest, Excerpt, Page, open_page, seal_page
 from fleet.kit.models import AuditEntry
 from sites.journal_states import Anchor
 from sites.models import (
@@ -331,3 +331,49 @@ def test_acknowledgements_only_go_forward(told):
     note_acked(told.site.pk, 1)
     note_acked(told.site.pk, 0)
     assert JournalCursor.objects.using(OWNER).get(site=told.site).acked == 1
+
+
+def test_a_centre_that_was_put_back_reads_again_what_it_had_read(told):
+    """The short form of tests/flows/test_restored_centre.py: its rows are put back, the agent has gone on."""
+    told.verdict(719, "up")
+    told.live(718, 500)
+    told.read_all()
+    rows = {model: list(model.objects.using(OWNER).values()) for model in (JournalCursor, StateInterval)}
+    last = told.journal.head(told.site.uuid)[0]
+    told.verdict(499.5, "down")
+    told.live(499, 400)
+    told.verdict(399.5, "up")
+    told.live(399, 1)
+    told.read_all()
+    seq, head = told.journal.head(told.site.uuid)
+    assert told.journal.ack(told.site.uuid, AckRequest(seq, head)).state == "accepted"
+    stood, outages = told.availability(), told.outages()
+    with connections[OWNER].cursor() as cursor:
+        cursor.execute("ALTER TABLE edge_sites_stateinterval DISABLE TRIGGER USER")
+        cursor.execute("TRUNCATE edge_sites_outage, edge_sites_stateinterval")
+        cursor.execute("ALTER TABLE edge_sites_stateinterval ENABLE TRIGGER USER")
+        cursor.execute("DELETE FROM edge_sites_journalentry WHERE seq > %s", [last])
+        cursor.execute("DELETE FROM edge_sites_journalenvelope WHERE to_seq > %s", [last])
+        cursor.execute("DELETE FROM edge_sites_journalcursor")
+    for model, values in rows.items():
+        model.objects.using(OWNER).bulk_create([model(**row) for row in values])
+    told.read_all()
+    assert (told.availability(), told.outages()) == (stood, outages)
+    assert told.journal.ack(told.site.uuid, AckRequest(seq, head)).state == "unchanged"
+    assert not AuditEntry.objects.using(OWNER).filter(action__startswith="journal.").exists()
+
+
+def test_entries_that_are_gone_are_named_with_the_site(told):
+    told.verdict(719, "up")
+    told.live(718, 1)
+    body = seal_page(without(told.journal.page(told.site.uuid, 0), 3, 9), site=told.site.uuid, signing_key=told.key)
+    page = open_page(body, site=told.site.uuid, signing_key=told.public, after=0, prev=None)
+    assert told.record(page, body)
+    entry = AuditEntry.objects.using(OWNER).get(action="journal.hole")
+    assert (entry.object_id, entry.note) == (str(told.site.pk), "entries 4 to 9 are gone")
+
+
+def without(excerpt: Excerpt, first: int, last: int) -> Excerpt:
+    """Without the entries after `first`, up to `last`."""
+    kept = excerpt.entries[:first] + excerpt.entries[last:]
+    return Excerpt(excerpt.after, excerpt.to, excerpt.head, ((first + 1, last),), kept)

@@ -1,5 +1,6 @@
 """Correcting intervals and outages by better evidence."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -133,3 +134,13 @@ def test_whatever_comes_the_time_stays_covered_once_and_says_what_was_proven(len
         said = next((e.state for e in evidence if e.begin <= moment < e.end), before.state)
         assert now.state == said
     assert correct([Interval(r.begin, r.end, r.state, 1, i) for i, r in enumerate(after)], evidence) == Correction()
+
+
+def test_what_two_pages_of_a_journal_prove_together_names_the_entries_of_both():
+    def told(first: int, last: int) -> dict[str, object]:
+        return {"journal": {"from_seq": first, "to_seq": last, "why": "verdict"}}
+
+    standing = [replace(stood(1, 0, 10, "up"), evidence=told(3, 100)), stood(2, 10, None, "unknown")]
+    found = correct(standing, [Evidence(at(10), at(20), "up", told(100, 200))])
+    assert found.superseded == (1, 2)
+    assert [(row.state, row.evidence) for row in found.added] == [("up", told(3, 200)), ("unknown", {"poll": 2})]

@@ -347,3 +347,23 @@ def test_a_provider_shows_its_sites_that_are_not_up(
     context = signed_in("viewer").get("/providers/nord/").context
     assert [(row["site"].slug, row["why"]) for row in context["troubled"]] == [("bad", "disk full")]
     assert context["card"]["total"] == 2
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "said"),
+    [
+        (63_072_000_000, "Its clock is 730 d ahead of ours"),
+        (-3_600_000, "Its clock is 1 h 00 min behind ours"),
+        (5_001, "Its clock is 5 s ahead of ours"),
+        (5_000, ""),
+        (None, ""),
+    ],
+)
+def test_a_clock_that_is_off_is_said(
+    make_site: MakeSite, signed_in: SignedIn, offset_ms: int | None, said: str
+) -> None:
+    site = make_site()
+    shown_as(site, clock_offset_ms=offset_ms)
+    page = signed_in("viewer").get(f"/sites/{site.slug}/").content.decode()
+    assert said in page
+    assert ("Its clock" in page) == bool(said)

@@ -131,14 +131,13 @@ async def test_methods_and_ranges(site: Site) -> None:
     assert (status, msgspec.json.decode(answer)["state"]) == (200, "refused")
 
 
-async def test_requests_that_come_at_once_are_answered_in_their_order(site: Site) -> None:
+async def test_the_next_request_waits_for_the_answer(site: Site) -> None:
     body = sealed(1, "a:1")
     put = b"PUT /v1/desired HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     ask = b"GET /v1/desired HTTP/1.1\r\nConnection: close\r\n\r\n"
-    got = await site.served.talk(put + put + ask)
-    states = re.findall(rb'"state":"(\w+)"', got)
-    assert states[:2] == [b"accepted", b"unchanged"]
-    assert len(states) == 3
+    got = await site.served.talk(put + ask)
+    assert re.findall(rb"HTTP/1.1 (\d+)", got) == [b"400"]
+    assert b"one request at a time" in got
 
 
 async def test_an_agent_without_a_desk_says_so() -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from fleet.gateway.app import Gateway, quiet
+from fleet.gateway.app import PATIENCE_S, Gateway, quiet
 from fleet.kit import live, signing
 from sites.agent_client import gateway_socket
 
@@ -49,11 +49,14 @@ async def _serve(bind: str, port: int) -> None:
     renewal = asyncio.create_task(_renew(identity))
     live.use_loop(loop)
     gateway = Gateway()
-    runner = web.AppRunner(gateway.application(), access_log=None, keepalive_timeout=75)
+    runner = web.AppRunner(gateway.application(), access_log=None, keepalive_timeout=PATIENCE_S, lingering_time=1.0)
     await runner.setup()
+    assert runner.server is not None
     await gateway.links.listen(gateway_socket(settings.GATEWAY_ID))
     leases = asyncio.create_task(gateway.keep_leases())
-    await web.TCPSite(runner, bind, port, ssl_context=identity.context, backlog=4096).start()
+    server = await loop.create_server(  # for aiohttp's own sites do not bound the handshake
+        runner.server, bind, port, ssl=identity.context, backlog=4096, ssl_handshake_timeout=PATIENCE_S
+    )
     logger.info("gateway: sites may call in", extra={"bind": bind, "port": port})
     await ended.wait()
     live.use_loop(None)
@@ -62,6 +65,7 @@ async def _serve(bind: str, port: int) -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    server.close()
     await runner.cleanup()
 
 

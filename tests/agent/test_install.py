@@ -1,0 +1,139 @@
+"""The installer, really run into a folder without root; and the unit it installs."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from agent import __version__
+from tests.agent.wire import ROOT
+
+DEPLOY = ROOT / "deploy" / "agent"
+PREFIX = "/opt/site-agent"
+
+
+class Machine:
+    """A folder that stands for a machine, and the unpacked kit with the wheel in it."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.root = folder / "root"
+        self.kit = shutil.copytree(DEPLOY, folder / "kit")
+        self.empty = folder / "empty"
+        self.empty.mkdir()
+        self.root.mkdir()
+        shutil.copy(wheel, self.kit)
+        self.config = self.root / "etc/archipelago-agent/agent.toml"
+        self.state = self.root / "var/lib/archipelago-agent"
+        self.unit = self.root / "etc/systemd/system/archipelago-agent.service"
+        self.program = self.root / PREFIX.lstrip("/") / "bin" / "archipelago-agent"
+        # The packages that the agent needs come from this environment, so that no network is needed.
+        self.environment = {**os.environ, "DESTDIR": str(self.root), "PYTHONPATH": sysconfig.get_path("purelib")}
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = ["sh", str(self.kit / "install.sh"), "--prefix", PREFIX, *arguments]
+        return subprocess.run(command, env=self.environment, cwd=self.root, capture_output=True, text=True, check=False)
+
+    def install(self, *arguments: str) -> None:
+        done = self.run("--offline", str(self.empty), *arguments)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        assert done.stdout.startswith(f"archipelago-agent {__version__} is installed.\n")
+
+    def files(self) -> set[str]:
+        """What lies there, the virtual environment left out."""
+        found = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if not path.is_dir())
+        return {path for path in found if not path.startswith(PREFIX.lstrip("/"))}
+
+
+def test_install_repeat_and_uninstall(wheel: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path, wheel)
+    machine.install("--config", "dial-out")
+    assert machine.files() == {
+        "etc/archipelago-agent/agent.toml",
+        "etc/systemd/system/archipelago-agent.service",
+        "usr/local/bin/archipelago-agent",
+    }
+    assert machine.config.read_text() == (DEPLOY / "examples" / "dial-out.toml").read_text()
+    assert stat.S_IMODE(machine.state.stat().st_mode) == 0o700
+    assert os.readlink(machine.root / "usr/local/bin/archipelago-agent") == f"{PREFIX}/bin/archipelago-agent"
+
+    assert f"\nExecStart={PREFIX}/bin/archipelago-agent run --config " in machine.unit.read_text()
+
+    # The installed program reads the installed configuration.
+    config = machine.config.read_text().replace("dial_out = true", f'dial_out = true\nstate = "{machine.state}"')
+    machine.config.write_text(config)
+    command = [str(machine.program), "status", "--config", str(machine.config)]
+    told = subprocess.run(command, env=machine.environment, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (3, "")
+    assert "this machine has not enrolled" in told.stdout
+
+    # Once more: what an operator wrote and the state stay as they are.
+    (machine.state / "journal.sqlite").write_text("evidence")
+    machine.install()
+    assert machine.config.read_text() == config
+    assert (machine.state / "journal.sqlite").read_text() == "evidence"
+
+    done = machine.run("--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.files() == {"etc/archipelago-agent/agent.toml", "var/lib/archipelago-agent/journal.sqlite"}
+    assert not machine.program.parent.parent.exists()
+    assert machine.run("--uninstall").returncode == 0
+    assert machine.run("--uninstall", "--purge").returncode == 0
+    assert machine.files() == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--wheel"], 1, "install.sh: --wheel needs a value\n"),
+        (["--wheel", "/nowhere.whl"], 1, "install.sh: /nowhere.whl is not there\n"),
+        (["--config", "/nowhere.toml"], 1, "install.sh: /nowhere.toml is not there\n"),
+        *[
+            (["--prefix", path], 1, "install.sh: --prefix must be a plain absolute path below /, without blanks\n")
+            for path in ("", "/", "here", "/opt/a b", "/opt/a|b", "/opt/$(x)")
+        ],
+        (["--python", "false"], 1, "install.sh: false is not Python 3.11 or newer\n"),
+        (["--dance"], 2, "usage: install.sh "),
+    ],
+)
+def test_what_it_refuses_changes_nothing(
+    arguments: list[str], status: int, said: str, wheel: Path, tmp_path: Path
+) -> None:
+    machine = Machine(tmp_path, wheel)
+    done = machine.run(*arguments)
+    assert (done.returncode, done.stderr[: len(said)]) == (status, said)
+    assert machine.files() == set()
+
+
+def test_uninstalling_leaves_alone_what_is_not_ours(wheel: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path, wheel)
+    other = machine.root / PREFIX.lstrip("/") / "precious"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
+    assert machine.run("--uninstall").returncode == 0
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_the_installer_is_clean() -> None:
+    subprocess.run(["shellcheck", str(DEPLOY / "install.sh")], check=True)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_unit_is_good_and_well_closed(tmp_path: Path) -> None:
+    program = tmp_path / "archipelago-agent"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = (DEPLOY / "archipelago-agent.service").read_text()
+    unit = tmp_path / "archipelago-agent.service"
+    unit.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={program}", text, flags=re.MULTILINE))
+    command = ["systemd-analyze", "verify", str(unit)]
+    verified = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
+    judged = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert judged.returncode == 0, judged.stdout[-400:]
