@@ -11,6 +11,7 @@ import pytest
 
 from agent.apply.blobs import Piece
 from agent.apply.virtual import KERNEL, VirtualMachine, recall, virtual_parts
+from agent.cli import main
 from agent.fleet_file import SiteSpec
 from agent.protocol import Component, Report, decode_report
 from agent.protocol.desired import (
@@ -272,6 +273,13 @@ class TestSimulator:
             until(lambda: status(client).state == "failed", "the document to fail", 20)
         simulator.order("heal", sites=[spec["site"]])
         assert simulator.order("status")["apply_faults"] == {}
+
+    def test_orders_from_the_command_line(self, simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+        site = simulator.specs[4]["site"]
+        assert main(["simctl", "--control", str(simulator.control), "fail-apply", "hang", site]) == 0
+        assert capsys.readouterr().out == "sites: 1\n"
+        assert simulator.order("status")["apply_faults"] == {"hang": 1}
+        simulator.order("heal", sites=[site])
 
     def test_a_lost_answer_was_taken_nevertheless(self, simulator: Simulator) -> None:
         spec = simulator.specs[2]
