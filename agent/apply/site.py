@@ -48,6 +48,7 @@ class Site:
     work: Work | None = None
     applied: Applied | None = None
     is_repaired: bool = False
+    first_look_s: float = 0.05  # how soon what was switched is looked at again; then a quarter of its age
     trying: Trying = field(default_factory=Trying)
     parsed: tuple[str, Document] | None = None  # of the work under way, by its hash
 

@@ -20,7 +20,7 @@ from agent.protocol.desired import Document, DocumentRefused, read_document
 
 RETRY_S: Final = (1.0, 60.0)
 TRIES: Final = 10
-LOOK_S: Final = 0.5
+LOOK_S: Final = 1.0
 # Longer than the longest grace of a health check: a part that never makes up its mind must not hang for ever.
 CHECK_S: Final = 4_200.0
 REBOOT_S: Final = 300.0
@@ -295,10 +295,11 @@ def _applying(work: Work, **fields: object) -> Work:
 
 
 def _wait(site: Site, change: Change, detail: str) -> Step:
-    if time.monotonic() - site.trying.began_s > CHECK_S:
+    age_s = time.monotonic() - site.trying.began_s
+    if age_s > CHECK_S:
         raise ApplyError(f"{change.name}: nobody could say within {CHECK_S / 60:.0f} minutes how it is")
     site.trying.note = f"{change.name}: {detail or 'is not well yet'}"
-    return Step(wait_s=LOOK_S)
+    return Step(wait_s=min(LOOK_S, max(site.first_look_s, age_s / 4)))
 
 
 def _part(site: Site, change: Change) -> Part:

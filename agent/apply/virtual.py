@@ -18,6 +18,7 @@ KERNEL: Final = "kernel"
 AGENT: Final = "archipelago-agent"
 SETTLE_S: Final = (0.5, 2.5)
 PATIENCE_S: Final = 5.0
+LOOK_S: Final = 0.5
 Things = tuple[Component, ...]
 
 
@@ -80,7 +81,7 @@ class VirtualPart:
         self._before.setdefault(change.name, self._here(change.name))
         self._since_s[change.name] = self._site.now_s
         if self.name == "os" and change.name == KERNEL:
-            self._site.install_kernel(wanted[0].version)
+            self._site.next_kernel = wanted[0].version
         else:
             self._set(change.name, wanted, _memory(document, change.name))
 
@@ -113,7 +114,7 @@ class VirtualPart:
         if before is None:
             return
         if self.name == "os" and change.name == KERNEL:
-            self._site.install_kernel(None)
+            self._site.next_kernel = None
             if self._here(KERNEL) != before:
                 self._site.put(before[0])
                 self._site.reboot()
@@ -165,7 +166,8 @@ def virtual_parts(site: VirtualSite) -> list[VirtualPart]:
 
 
 def recall(site: Site) -> None:
-    """At the start: let a virtual site be what its process had made of it before."""
+    """At the start: let a virtual site be what its process had made of it before, and be looked at not too often."""
+    site.first_look_s = LOOK_S
     parts = [part for part in site.parts if isinstance(part, VirtualPart)]
     if site.applied is not None:
         document = read_document(site.applied.envelope)

@@ -15,7 +15,6 @@ import msgspec
 from agent.backends.catalogue import (
     MAX_WORKLOADS,
     WORKLOADS,
-    WorkloadKind,
     choose_components,
     choose_hardware,
     make_component,
@@ -35,8 +34,6 @@ from agent.protocol import (
 )
 
 REFRESH_S: Final = 2.0
-NEW_WORKLOAD_BYTES: Final = 256 << 20
-NEW_WORKLOAD_RATIO: Final = 0.02
 _DAY_S: Final = 86_400
 _TURN: Final = 2 * math.pi
 _SOME_QUARTER: Final = 1_767_225_600 // 900  # the begin of 2026
@@ -62,7 +59,6 @@ class SimulatedBackend:
         "_kinds",
         "_lean",
         "_made_at_s",
-        "_next_kernel",
         "_now_s",
         "_phase",
         "_rebooted_at_s",
@@ -106,7 +102,6 @@ class SimulatedBackend:
         self._journal_seq = 0
         self._journal_head: str | None = None
         self._desired: Desired | None = None
-        self._next_kernel: str | None = None
         self._full: bytes | None = None
         self._lean: bytes | None = None
         self._made_at_s = -math.inf
@@ -172,60 +167,9 @@ class SimulatedBackend:
         return True
 
     def reboot(self) -> None:
-        """The machine has booted just now, into the kernel that was installed last."""
+        """The machine has booted just now."""
         self._rebooted_at_s = self._now_s()
-        if self._next_kernel is not None:
-            self.put(Component("kernel", "linux", self._next_kernel))
-            self._next_kernel = None
         self._forget()
-
-    # What desired state changes -------------------------------------------------------------------------------
-    @property
-    def now_s(self) -> float:
-        """Seconds since the epoch, by the site's own clock."""
-        return self._now_s()
-
-    @property
-    def boot(self) -> str:
-        """The id of the present boot."""
-        return self._booted(self._now_s())[0]
-
-    @property
-    def components(self) -> tuple[Component, ...]:
-        """All that has a version here."""
-        return self._components
-
-    @property
-    def next_kernel(self) -> str | None:
-        """The kernel that the next boot brings; None for the same one."""
-        return self._next_kernel
-
-    def install_kernel(self, version: str | None) -> None:
-        """Let the next boot bring that kernel; None takes that back."""
-        self._next_kernel = version
-
-    def put(self, component: Component, mem_bytes: int | None = None) -> None:
-        """Have this component, in place of the one of its kind and name. A workload may use `mem_bytes`."""
-        key = (component.kind, component.name)
-        others = [c for c in self._components if (c.kind, c.name) != key]
-        if len(others) == len(self._components):
-            self._set_components((*others, component))
-        else:  # where it was
-            self._set_components(tuple(component if (c.kind, c.name) == key else c for c in self._components))
-        if component.kind == "workload":
-            before = next((kind for kind in self._kinds if kind.name == component.name), None)
-            memory = mem_bytes or (before.mem_bytes if before else NEW_WORKLOAD_BYTES)
-            kind = WorkloadKind(component.name, (), before.cpu_ratio if before else NEW_WORKLOAD_RATIO, memory)
-            if before is None:
-                self._kinds = (*self._kinds, kind)
-            else:
-                self._kinds = tuple(kind if k.name == component.name else k for k in self._kinds)
-
-    def drop(self, kind: str, name: str) -> None:
-        """Have that component no more."""
-        self._set_components(tuple(c for c in self._components if (c.kind, c.name) != (kind, name)))
-        if kind == "workload":
-            self._kinds = tuple(k for k in self._kinds if k.name != name)
 
     def make_now(self, components_digest: str | None = None) -> Report:
         """The report of this very moment; components are left out when their digest is the one given."""

@@ -164,10 +164,7 @@ class _Host:
         with kept(folder / IDENTITIES, [self._site], self._joins, self._certified) as self._kept:
             self._memory = memory = Memory(folder / JOURNAL, [backend], bound_bytes=self._config.journal_bytes)
             memory.sign_as(*self._kept.identities)
-            self._desk = desk = open_desk(FileStore(folder / FOLDER, self._site), folder, [backend], memory)
-            desk.add([(self._site, ThisMachine(), self._parts())])
-            for identity in self._kept.identities:
-                desk.certify(identity)
+            self._desk = desk = self._open_desk(backend, memory)
             applier = Applier(desk)
             server = AgentServer(
                 AtAnyAddress(backend),
@@ -192,10 +189,8 @@ class _Host:
             log.info("ending on %s", await end)
             tell_systemd("STOPPING=1")
             watchdog.cancel()
-            await status.close()
-            await self._prober.close()
-            await self._links.close()
-            await server.close()
+            for part in (status, self._prober, self._links, server):
+                await part.close()
             await asyncio.to_thread(applier.stop)
             await memory.close()
 
@@ -211,6 +206,16 @@ class _Host:
         if self._desk is not None:
             self._desk.certify(identity)
         forget_join(self._config.folder)
+
+    def _open_desk(self, backend: HostBackend, memory: Memory) -> Desk:
+        """Where documents come in. Raises StoreError."""
+        assert self._kept is not None
+        folder = self._config.folder
+        desk = open_desk(FileStore(folder / FOLDER, self._site), folder, [backend], memory)
+        desk.add([(self._site, ThisMachine(), self._parts())])
+        for identity in self._kept.identities:
+            desk.certify(identity)
+        return desk
 
     def _parts(self) -> list[Part]:
         """What documents can change at this machine, in the order in which it is done."""

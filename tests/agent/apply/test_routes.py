@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -55,7 +56,11 @@ async def site(tmp_path: Path, identity: Identity, open_bench: Any) -> AsyncIter
     backend = HostBackend(SITE)
     bench: Bench = open_bench()
     loop = asyncio.get_running_loop()
-    bench.desk._published = lambda site, desired: loop.call_soon_threadsafe(backend.set_desired, desired)
+
+    def published(site: UUID, desired: Desired) -> None:
+        loop.call_soon_threadsafe(backend.set_desired, desired)
+
+    bench.desk._published = published
     applier = Applier(bench.desk)
     applier.start()
     served = await serve(backend, desk=bench.desk)

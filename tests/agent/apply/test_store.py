@@ -31,7 +31,7 @@ def shared_store(folder: Path) -> Store:
 
 @pytest.fixture(params=[file_store, shared_store])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    return lambda: request.param(tmp_path)  # type: ignore[no-any-return]
+    return lambda: request.param(tmp_path)
 
 
 class TestStores:
