@@ -1,7 +1,6 @@
-import asyncio
-
 """What the recorder writes, minute by minute, on a clock that stands until it is set."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
