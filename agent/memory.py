@@ -111,6 +111,8 @@ class Memory:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if not self._notes.empty():
+            self.tick()
         self._journal.close()
 
     async def _run(self) -> None:

@@ -1,11 +1,13 @@
 """Row 7 of the matrix, and power cuts: whatever instruction it dies at, a site ends old or new, and says which."""
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,18 +18,22 @@ from agent.apply.store import FileStore, Store, Write
 from agent.identity import Identity, IdentityFile
 from agent.journal import Journal
 from agent.protocol.entries import Receipt
+from agent.protocol.identity import site_name
+from agent.state import IDENTITIES, JOURNAL
 from tests.agent.apply.documents import OTHER_KEY, Bench, sealed
-from tests.agent.factories import SITE
+from tests.agent.factories import AT, SITE
 from tests.agent.journals import BOUND, read_entries
-from tests.agent.wire import ROOT
+from tests.agent.wire import ROOT, Client, free_port, stop, until, wait_for_line
+from tests.pki import Fleet
 
 OLD = {"a": "1", "b": "1", "gone": "1"}
 FIRST = sealed(1, *(f"{name}:{version}" for name, version in OLD.items()))
 # What the second version comes to, and what the world is then.
-CASES: dict[str, tuple[bytes, str, dict[str, str]]] = {
-    "good": (sealed(2, "a:2", "b:2", "c:2"), "applied", {"a": "2", "b": "2", "c": "2"}),
-    "bad": (sealed(2, "a:2", "c:2", "b:bad"), "rolled_back", OLD),
-    "absent": (sealed(2, "a:2", "b:absent"), "failed", OLD),
+VERSIONS = {"good": ("a:2", "b:2", "c:2"), "bad": ("a:2", "c:2", "b:bad"), "absent": ("a:2", "b:absent")}
+CASES: dict[str, tuple[bytes, str, dict[str, str], tuple[str, ...]]] = {
+    "good": (sealed(2, *VERSIONS["good"]), "applied", {"a": "2", "b": "2", "c": "2"}, VERSIONS["good"]),
+    "bad": (sealed(2, *VERSIONS["bad"]), "rolled_back", OLD, VERSIONS["bad"]),
+    "absent": (sealed(2, *VERSIONS["absent"]), "failed", OLD, VERSIONS["absent"]),
 }
 
 
@@ -70,7 +76,7 @@ def test_cut_at_every_act_and_every_write(
     case: str, open_bench: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # processes die here, machines do not
-    body, state, world = CASES[case]
+    body, state, world, _ = CASES[case]
     number = died = 0
     while True:
         number += 1
@@ -100,7 +106,7 @@ def test_cut_at_every_act_and_every_write(
 
 @pytest.mark.parametrize("case", CASES)
 def test_cut_again_and_again(case: str, open_bench: Callable[..., Bench], tmp_path: Path) -> None:
-    body, state, world = CASES[case]
+    body, state, world, _ = CASES[case]
     random = Random(case)
     for round_ in range(6):
         folder = tmp_path / str(round_)
@@ -122,109 +128,110 @@ def test_cut_again_and_again(case: str, open_bench: Callable[..., Bench], tmp_pa
         assert (end.part.world(), end.state) == (world, (2, state))
 
 
-# A real process that is really killed ---------------------------------------------------------------------------
+# A real agent that is really killed -----------------------------------------------------------------------------
+ADDRESS = "127.122.0.9"
 AGENT = """
 import asyncio, sys, time
 from pathlib import Path
-from agent.apply.applier import Applier
-from agent.apply.setup import open_desk
-from agent.apply.store import FileStore
-from agent.backends.host import HostBackend
-from agent.identity import IdentityFile
-from agent.memory import Memory
-from tests.agent.apply.documents import FolderPart, Machine
-from tests.agent.factories import SITE
+from agent.commands.run import _Host
+from agent.config import Config
+from agent.process import log_to_stdout
+from tests.agent.apply.documents import FolderPart
+from tests.agent.factories import AT, SITE
 
-async def main(folder, body):
-    backend = HostBackend(SITE)
-    memory = Memory(folder / "journal.sqlite", [backend])
-    desk = open_desk(FileStore(folder / "desired", SITE), folder, [backend], memory)
-    part = FolderPart(folder / "world", lambda what: time.sleep(0.004))
-    desk.add([(SITE, Machine(), [part])])
-    desk.certify(IdentityFile(folder / "identities.sqlite").get(SITE))
-    applier = Applier(desk)
-    memory.start()
-    applier.start()
-    print("ready", flush=True)
-    answer = await asyncio.to_thread(desk.put, SITE, body)
-    while desk.status(SITE).version != 2 or desk.status(SITE).state not in {"applied", "rolled_back", "failed"}:
-        await asyncio.sleep(0.005)
-    print(desk.status(SITE).state, flush=True)
-    await asyncio.sleep(0.05)
-    applier.stop()
-    memory.tick()
-    await asyncio.sleep(0.05)
-    await memory.close()
+class Toy(_Host):
+    def _parts(self):
+        return [FolderPart(self._config.folder / "world", lambda what: time.sleep(0.004))]
 
-asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()))
+log_to_stdout()
+asyncio.run(Toy(Config(state=sys.argv[1], listen=sys.argv[2]), SITE, None).run())
 """
 
 
-def start(folder: Path, body: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", AGENT, str(folder), str(body)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+class RealAgent:
+    """A process that is what `archipelago-agent run` is, but for its one Part: a world of files."""
+
+    def __init__(self, folder: Path, fleet: Fleet) -> None:
+        self.port = free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", AGENT, str(folder), f"{ADDRESS}:{self.port}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_for_line(self.process, "answers for site")
+        self.client = Client(ADDRESS, self.port, 10.0, fleet.dashboard, site_name(fleet.name, 1, SITE))
+
+    def put(self, body: bytes) -> str:
+        self.client.sock.sendall(b"PUT /v1/desired HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        return str(self.client.read().json["state"])
+
+    def state(self) -> tuple[int, str]:
+        status = self.client.get("/v1/desired").json
+        return status["version"], status["state"]
+
+    def end(self, number: int) -> None:
+        self.client.sock.close()
+        stop(self.process, number)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[str, float]:
-    """What it came to, and how long that took."""
-    assert process.stdout is not None
-    began_s = time.monotonic()
-    said = process.stdout.readline().strip()
-    took_s = time.monotonic() - began_s
-    process.communicate(timeout=20)
-    return said, took_s
+def now_sealed(case: str) -> bytes:
+    """The second version, valid by the clock of this machine."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return sealed(2, *CASES[case][3], issued_at=now, expires_at=max(now, AT) + timedelta(days=1))
 
 
-def kill_at_random(count: int, open_bench: Callable[..., Bench], identity: Identity, tmp_path: Path) -> None:
-    def prepared(name: str, case: str) -> tuple[Path, Path]:
-        folder = tmp_path / name
+def kill_at_random(count: int, fleet: Fleet, open_bench: Callable[..., Bench], identity: Identity, path: Path) -> None:
+    def prepared(name: str) -> Path:
+        folder = path / name
         open_bench(folder=folder).apply(FIRST)
-        IdentityFile(folder / "identities.sqlite").put(identity)
-        body = folder / "body"
-        body.write_bytes(CASES[case][0])
-        return folder, body
+        IdentityFile(folder / IDENTITIES).put(identity)
+        return folder
+
+    def is_over(agent: RealAgent) -> bool:
+        return agent.state() in {(2, "applied"), (2, "rolled_back")}
 
     random = Random(11)
-    _, whole_s = finish(start(*prepared("whole", "good")))
-    survived: list[str] = []
+    whole = RealAgent(prepared("whole"), fleet)
+    began_s = time.monotonic()
+    assert whole.put(now_sealed("good")) == "accepted"
+    until(lambda: is_over(whole), "the document to end")
+    whole_s = time.monotonic() - began_s
+    whole.end(signal.SIGTERM)
+    was_over = 0
     for number in range(count):
         case = ("good", "bad")[number % 2]
-        folder, body = prepared(str(number), case)
-        with start(folder, body) as process:
-            time.sleep(random.uniform(0, whole_s))
-            process.send_signal(signal.SIGKILL)
-            assert process.stdout is not None
-            survived += process.stdout.read().split()
-        _, state, world = CASES[case]
-        said, _ = finish(start(folder, body))
-        assert said == state
+        folder, body, (_, state, world, _) = prepared(str(number)), now_sealed(case), CASES[case]
+        first = RealAgent(folder, fleet)
+        first.put(body)
+        time.sleep(random.uniform(0, whole_s))
+        was_over += is_over(first) if number % 4 == 3 else 0
+        first.end(signal.SIGKILL)
+        again = RealAgent(folder, fleet)
+        assert again.put(body) == "unchanged"
+        until(functools.partial(is_over, again), "the document to end")
+        assert again.state() == (2, state)
+        again.end(signal.SIGTERM)
         assert {p.name: p.read_text() for p in (folder / "world").iterdir()} == world
-        journal = Journal.open(folder / "journal.sqlite", bound_bytes=BOUND)
+        journal = Journal.open(folder / JOURNAL, bound_bytes=BOUND)
         receipts = [e.body for e in read_entries(journal) if isinstance(e.body, Receipt) and e.body.version == 2]
         journal.close()
         assert {receipt.state for receipt in receipts} == {state}
-    assert len(survived) < count / 2  # most were killed in the middle
+    assert was_over < count / 4  # of those that were asked: most are killed in the middle
 
 
 def test_a_real_process_killed_at_random_points(
-    open_bench: Callable[..., Bench], identity: Identity, tmp_path: Path
+    fleet: Fleet, open_bench: Callable[..., Bench], identity: Identity, tmp_path: Path
 ) -> None:
-    kill_at_random(8, open_bench, identity, tmp_path)
+    kill_at_random(8, fleet, open_bench, identity, tmp_path)
 
 
 @pytest.mark.full
 def test_a_real_process_killed_at_fifty_random_points(
-    open_bench: Callable[..., Bench], identity: Identity, tmp_path: Path
+    fleet: Fleet, open_bench: Callable[..., Bench], identity: Identity, tmp_path: Path
 ) -> None:
-    kill_at_random(50, open_bench, identity, tmp_path)
+    kill_at_random(50, fleet, open_bench, identity, tmp_path)
 
 
 class TestOnce:
