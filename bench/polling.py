@@ -24,12 +24,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Window:
-    """What happened between two moments. `cpu_s` by process name, its children included."""
+    """What happened between two moments. `cpu_s` by process name, its children included; `pages` of journals."""
 
     seconds: float
     polls: int
     failures: int
     cpu_s: Mapping[str, float]
+    pages: int
 
     @property
     def ms_a_poll(self) -> float:
@@ -51,12 +52,13 @@ def watch(stack: Stack, seconds: float) -> Window:
     """Let the stack poll for `seconds` and add up what it spent."""
     pids = stack.pids()
     polls, failures = stack.polls()
+    pages = stack.pages()
     began, before = time.monotonic(), {name: tree_cpu_s([pid]) for name, pid in pids.items()}
     stack.rest(seconds)
     spent = {name: tree_cpu_s([pid]) - before[name] for name, pid in pids.items()}
     passed = time.monotonic() - began
     polls_after, failures_after = stack.polls()
-    return Window(passed, polls_after - polls, failures_after - failures, spent)
+    return Window(passed, polls_after - polls, failures_after - failures, spent, stack.pages() - pages)
 
 
 def pollers_for(sites: int) -> int:
@@ -92,7 +94,8 @@ def poll_cpu(say: Say, *, quick: bool) -> Figure:
         "ms/poll",
         "at most 0.6 of the peer",
         f"{sites:,} sites every {INTERVAL_S} s, {window.seconds:.0f} s, {window.polls:,} polls "
-        f"({window.failures} failed), {CHURN_PER_MINUTE:.0%} of sites changing a minute; {window.shares}; the peer "
+        f"({window.failures} failed), {CHURN_PER_MINUTE:.0%} of sites changing a minute, {window.pages:,} pages of "
+        f"journals read; {window.shares}; the peer "
         f"scraped {scrapes:,} times 32 series at the same time, over mutual TLS too, storage included; {machine()}",
         met=None if ratio is None else ratio <= 0.6,
         peer=f"Prometheus {version}" if peer_ms else None,

@@ -37,6 +37,7 @@ from fleet.stack.supervisor import Child, Supervisor
 
 MOST_SITES = 100_000
 PASSWORD = "bench-only-password"
+READ_WITHIN_S = 300.0
 INTERVAL_S = 30
 FREE_BYTES_NEEDED = 4_000_000_000
 OURS = External(app=None, owner=None, admin=None, redis=None)
@@ -205,9 +206,9 @@ class Stack:
             time.sleep(min(1.0, left_s))
 
     def warm_up(self, *, at_most_s: float, settle_s: float) -> None:
-        """Wait until (all but one in a thousand) sites have answered since now, then `settle_s` more.
+        """Wait until (all but one in a thousand) sites have answered since now and their journals were read to then.
 
-        Raises StackError when they do not within `at_most_s`.
+        Then `settle_s` more. Raises StackError when they have not answered within `at_most_s`.
         """
         since = self.execute("SELECT now()")[0][0]
         answered = "SELECT count(*) FILTER (WHERE last_good_at >= %s), count(*) FROM edge_sites_sitestate"
@@ -218,6 +219,11 @@ class Stack:
                 raise StackError(f"only {live:,} of {total:,} sites answered within {at_most_s:.0f} s")
             self.rest(1.0)
             live, total = self.execute(answered, [since])[0]
+        # What every site wrote before we began is read once; what is read later belongs to what we measure.
+        read = "SELECT count(*) FROM edge_sites_journalcursor WHERE read_at IS NOT NULL AND next_at > now()"
+        deadline = time.monotonic() + READ_WITHIN_S
+        while self.execute(read)[0][0] < total * 0.999 and time.monotonic() < deadline:
+            self.rest(1.0)
         self.rest(settle_s)
 
     # Database ---------------------------------------------------------------------------------------------
@@ -231,6 +237,10 @@ class Stack:
         """Polls and failed polls that pollers have written since the beginning."""
         row = self.execute("SELECT coalesce(sum(polls), 0), coalesce(sum(failures), 0) FROM edge_sites_pollerbeat")[0]
         return int(row[0]), int(row[1])
+
+    def pages(self) -> int:
+        """Pages of journals that were read since the beginning."""
+        return int(self.execute("SELECT count(*) FROM edge_sites_journalenvelope")[0][0])
 
     def _agent_programs(self) -> list[Program]:
         host = processes.host_agent(

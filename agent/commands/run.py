@@ -13,11 +13,16 @@ import msgspec
 import psutil
 
 from agent import __version__
+from agent.apply.applier import Applier
+from agent.apply.desk import Desk
+from agent.apply.machine import ThisMachine
+from agent.apply.part import Part
+from agent.apply.setup import open_desk
+from agent.apply.store import FOLDER, FileStore
 from agent.backends.host import HostBackend
 from agent.commands.arguments import add_config, add_lifetime, endpoint, serve, uuid
 from agent.commands.kept import Kept, join_of, kept, read_joins
 from agent.config import CONFIG_FILE, Config, ConfigError, read_config
-from agent.connection import ROUTE
 from agent.identity import Identity, IdentityError, SiteTls
 from agent.link import Links
 from agent.listening import bind_address
@@ -25,6 +30,7 @@ from agent.memory import Memory
 from agent.probes.runner import Prober
 from agent.process import feed_watchdog, signal_to_end, tell_systemd
 from agent.protocol.identity import Join
+from agent.routes import ROUTE
 from agent.server import AgentServer, AtAnyAddress
 from agent.state import (
     IDENTITIES,
@@ -139,6 +145,7 @@ class _Host:
         self._links = Links()
         self._door: AtAnyAddress[SiteTls] = AtAnyAddress()
         self._memory: Memory | None = None
+        self._desk: Desk | None = None
         self._kept: Kept | None = None
         try:
             self._prober = Prober(config.probes, config.folder / PROBES)
@@ -157,14 +164,18 @@ class _Host:
         with kept(folder / IDENTITIES, [self._site], self._joins, self._certified) as self._kept:
             self._memory = memory = Memory(folder / JOURNAL, [backend], bound_bytes=self._config.journal_bytes)
             memory.sign_as(*self._kept.identities)
+            self._desk = desk = self._open_desk(backend, memory)
+            applier = Applier(desk)
             server = AgentServer(
                 AtAnyAddress(backend),
                 max_connections=HOST_CONNECTIONS,
                 tls=self._door,
                 memory=memory,
                 renewals=self._kept.keeper,
+                desk=desk,
             )
             memory.start()
+            applier.start()
             self._prober.start()
             if listen is None:
                 self._links.keep(self._site, _NOWHERE[0], server.new_connection)
@@ -178,10 +189,9 @@ class _Host:
             log.info("ending on %s", await end)
             tell_systemd("STOPPING=1")
             watchdog.cancel()
-            await status.close()
-            await self._prober.close()
-            await self._links.close()
-            await server.close()
+            for part in (status, self._prober, self._links, server):
+                await part.close()
+            await asyncio.to_thread(applier.stop)
             await memory.close()
 
     def _certified(self, identity: Identity) -> None:
@@ -193,7 +203,23 @@ class _Host:
             self._door.thing.update(identity)
         if self._memory is not None:
             self._memory.sign_as(identity)
+        if self._desk is not None:
+            self._desk.certify(identity)
         forget_join(self._config.folder)
+
+    def _open_desk(self, backend: HostBackend, memory: Memory) -> Desk:
+        """Where documents come in. Raises StoreError."""
+        assert self._kept is not None
+        folder = self._config.folder
+        desk = open_desk(FileStore(folder / FOLDER, self._site), folder, [backend], memory)
+        desk.add([(self._site, ThisMachine(), self._parts())])
+        for identity in self._kept.identities:
+            desk.certify(identity)
+        return desk
+
+    def _parts(self) -> list[Part]:
+        """What documents can change at this machine, in the order in which it is done."""
+        return []
 
     def status(self) -> Status:
         """What `archipelago-agent status` shows."""

@@ -53,6 +53,14 @@ def signed_by(body: bytes, keys: Iterable[bytes]) -> bytes:
     raise ProtocolError("signed by another key")
 
 
+def payload_of(body: bytes) -> bytes:
+    """The payload of an envelope that was opened before; nothing is verified here. Raises ProtocolError."""
+    try:
+        return _decoder.decode(body).payload
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not an envelope: {error}") from None
+
+
 def to_sign(payload_type: str, payload: bytes) -> bytes:
     """DSSE's pre-authentication encoding."""
     kind = payload_type.encode()

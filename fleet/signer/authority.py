@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.protocol.identity import check_fleet, provider_domain, service_name, site_name
+from agent.protocol.identity import check_fleet, documents_name, provider_domain, service_name, site_name
 
 ROOT_LIFE: Final = timedelta(days=7_305)
 ISSUER_LIFE: Final = timedelta(days=1_826)
@@ -140,7 +140,7 @@ def certify_service(issuer: Issuer, *, fleet: str, service: Service, tls_key: by
 
 def certify_documents(root: Issuer, *, fleet: str, key: Ed25519PublicKey, now: datetime) -> x509.Certificate:
     """The root's word that this key signs what sites run. Sites need no other: they have pinned the root."""
-    name = service_name(fleet, "documents")
+    name = documents_name(fleet)
     subject = _ca_name(fleet, "Archipelago documents")
     return (
         _builder(

@@ -51,7 +51,7 @@ def test_memory_of_the_poller(stack: Stack) -> None:
 
 
 def test_a_fleet_is_held_when_all_of_it_is_polled_in_time() -> None:
-    window = polling.Window(60, 40_000, 0, {"poller0": 6.0})
+    window = polling.Window(60, 40_000, 0, {"poller0": 6.0}, 3)
     assert polling.Step(20_000, 2, 900, 1.0, window).is_held
     assert not polling.Step(20_000, 2, 2_100, 1.0, window).is_held
     assert not polling.Step(20_000, 2, 900, 0.9, window).is_held
