@@ -96,6 +96,26 @@ Probe = HttpProbe | TcpProbe | DiskProbe | TemperatureProbe | ContainerProbe
 KINDS: Final = {kind.__struct_config__.tag: kind for kind in get_args(Probe)}
 
 
+class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who the site is at a registry of images; the first line of `password_file` is the password."""
+
+    registry: Line
+    username: Line
+    password_file: Line
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The container engine whose workloads the centre may change, and what a document may ask of it.
+
+    `folders` are those of the machine that may be mounted into containers, they and all below them.
+    """
+
+    socket: Line = "/var/run/docker.sock"
+    interval_s: Seconds = 5.0
+    folders: Annotated[tuple[Line, ...], Meta(max_length=64)] = ()
+    registries: Annotated[tuple[Registry, ...], Meta(max_length=64)] = ()
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Who the site is stands not in it: the identity in the state folder knows."""
 
@@ -105,6 +125,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_level: LogLevel = "info"
     journal_bytes: Annotated[int, Meta(ge=4 << 20, le=1 << 40)] = 256 << 20
     probes: Annotated[tuple[Probe, ...], Meta(max_length=MAX_PROBES)] = ()
+    engine: EngineConfig | None = None
 
     @property
     def folder(self) -> Path:
@@ -166,12 +187,25 @@ def _check(config: Config) -> None:
             split_listen(config.listen)
         except ValueError as error:
             raise ValueError(f"listen: {error}") from None
+    if config.engine is not None and (problem := _engine_problem(config.engine)):
+        raise ValueError(f"engine.{problem}")
     names = [probe.name for probe in config.probes]
     for place, probe in enumerate(config.probes):
         if probe.name in names[:place]:
             raise ValueError(f"probes[{place}].name: {probe.name!r} stands twice; each probe needs a name of its own")
         if problem := _probe_problem(probe):
             raise ValueError(f"probes[{place}].{problem}")
+
+
+def _engine_problem(engine: EngineConfig) -> str | None:
+    files = [("socket", engine.socket), *(("folders", folder) for folder in engine.folders)]
+    files += [("registries.password_file", registry.password_file) for registry in engine.registries]
+    for key, path in files:
+        if not Path(path).is_absolute():
+            return f"{key}: {path!r} is not an absolute path"
+    names = [registry.registry for registry in engine.registries]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    return f"registries: {twice!r} stands twice" if twice is not None else None
 
 
 def _probe_problem(probe: Probe) -> str | None:

@@ -169,14 +169,20 @@ class Identity:
             return None
         return [x509.load_pem_x509_certificate(pem.encode()) for pem in self.certificates.roots]
 
-    def with_chain(self, chain: tuple[str, ...], *, now: datetime) -> "Identity":
+    def with_chain(self, chain: tuple[str, ...], *, documents: tuple[str, ...], now: datetime) -> "Identity":
         """The same site with another chain that its own roots vouch for, for this very site and valid now.
 
         A chain that nobody can check would cut the site off. Raises IdentityError.
         """
         if self.certificates is None:
             raise IdentityError("this site has no certificate yet")
-        renewed = self.with_certificates(msgspec.structs.replace(self.certificates, chain=chain))
+        renewed = self.with_certificates(
+            msgspec.structs.replace(
+                self.certificates,
+                chain=chain,
+                documents=documents,
+            )
+        )
         leaf, *issuers = [x509.load_pem_x509_certificate(pem.encode()) for pem in chain]
         if not _vouched(leaf, issuers, [x509.load_pem_x509_certificate(p.encode()) for p in self.certificates.roots]):
             raise IdentityError("no root of this site vouches for the certificate that the centre sent")

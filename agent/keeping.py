@@ -124,7 +124,7 @@ class Keeper(threading.Thread):
         return identity.renew_request(nonce)
 
     def take(self, site: UUID, certificates: Certificates) -> TakenAnswer:
-        """Use the chain that the centre has sent, once it is on the disk; roots and gateway stay. For any thread.
+        """Use the chain and documents that the centre sent, once they are on the disk; roots stay. For any thread.
 
         Raises IdentityError when it cannot be kept.
         """
@@ -132,10 +132,13 @@ class Keeper(threading.Thread):
             identity = self._identities.get(site)
             if identity is None or identity.certificates is None:
                 return TakenAnswer(state="refused", reason="this site has not enrolled")
-            if certificates.chain == identity.certificates.chain:
+            known = identity.certificates
+            # Whoever reads them asks the root whether they may sign documents; none is no news.
+            documents = certificates.documents or known.documents
+            if (certificates.chain, documents) == (known.chain, known.documents):
                 return TakenAnswer(state="unchanged")
             try:
-                renewed = identity.with_chain(certificates.chain, now=datetime.now(UTC))
+                renewed = identity.with_chain(certificates.chain, now=datetime.now(UTC), documents=documents)
             except IdentityError as error:
                 log.warning("site %s refused certificates of the centre: %s", site, error)
                 return TakenAnswer(state="refused", reason=str(error)[:300])

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from agent.apply.site import Step
 from agent.apply.store import StoreError, Write
 
 STORE_RETRY_S: Final = 5.0
+BEGIN_TRIES: Final = 24
 SLICE_S: Final = 0.02
 MOST: Final = 500
 log = logging.getLogger("agent")
@@ -60,9 +61,11 @@ class Turns:
 class Applier(threading.Thread):
     """The thread of a real site: steps one after the other, each on the disk before the next."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, begin: Callable[[], bool] = lambda: True) -> None:
+        """`begin` is called before the first step, again after each pause while it gives False, BEGIN_TRIES at most."""
         super().__init__(name="applier", daemon=True)
         self._desk = desk
+        self._begin = begin
         self._turns = Turns(desk.sites)
         self._stir = threading.Event()
         self._is_ended = False
@@ -71,6 +74,10 @@ class Applier(threading.Thread):
     def run(self) -> None:
         """See Thread."""
         self._desk.note_untold()
+        for _ in range(BEGIN_TRIES):
+            if self._is_ended or self._begin():
+                break
+            self._stir.wait(STORE_RETRY_S)
         while not self._is_ended:
             site = self._turns.take()
             if site is None:

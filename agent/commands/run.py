@@ -15,12 +15,10 @@ import psutil
 from agent import __version__
 from agent.apply.applier import Applier
 from agent.apply.desk import Desk
-from agent.apply.machine import ThisMachine
-from agent.apply.part import Part
 from agent.apply.setup import open_desk
 from agent.apply.store import FOLDER, FileStore
-from agent.backends.host import HostBackend
 from agent.commands.arguments import add_config, add_lifetime, endpoint, serve, uuid
+from agent.commands.equipment import Equipment
 from agent.commands.kept import Kept, join_of, kept, read_joins
 from agent.config import CONFIG_FILE, Config, ConfigError, read_config
 from agent.identity import Identity, IdentityError, SiteTls
@@ -156,7 +154,8 @@ class _Host:
         """Until a signal ends it."""
         end = signal_to_end()
         folder = self._config.folder
-        backend = HostBackend(self._site, verdict=lambda: self._prober.verdict)
+        equipment = Equipment(self._config, self._site, lambda: self._prober.verdict)
+        backend = equipment.backend
         status = StatusServer(folder / SOCKET, self.status)
         listen = self._config.endpoint
         # Before anything is written: an agent that finds its port taken again and again must not fill the journal.
@@ -164,8 +163,8 @@ class _Host:
         with kept(folder / IDENTITIES, [self._site], self._joins, self._certified) as self._kept:
             self._memory = memory = Memory(folder / JOURNAL, [backend], bound_bytes=self._config.journal_bytes)
             memory.sign_as(*self._kept.identities)
-            self._desk = desk = self._open_desk(backend, memory)
-            applier = Applier(desk)
+            self._desk = desk = self._open_desk(equipment, memory)
+            applier = Applier(desk, begin=equipment.begin)
             server = AgentServer(
                 AtAnyAddress(backend),
                 max_connections=HOST_CONNECTIONS,
@@ -192,6 +191,7 @@ class _Host:
             for part in (status, self._prober, self._links, server):
                 await part.close()
             await asyncio.to_thread(applier.stop)
+            equipment.close()
             await memory.close()
 
     def _certified(self, identity: Identity) -> None:
@@ -207,19 +207,15 @@ class _Host:
             self._desk.certify(identity)
         forget_join(self._config.folder)
 
-    def _open_desk(self, backend: HostBackend, memory: Memory) -> Desk:
+    def _open_desk(self, equipment: Equipment, memory: Memory) -> Desk:
         """Where documents come in. Raises StoreError."""
         assert self._kept is not None
         folder = self._config.folder
-        desk = open_desk(FileStore(folder / FOLDER, self._site), folder, [backend], memory)
-        desk.add([(self._site, ThisMachine(), self._parts())])
+        desk = open_desk(FileStore(folder / FOLDER, self._site), folder, [equipment.backend], memory)
+        desk.add([(self._site, equipment.machine, equipment.parts)])
         for identity in self._kept.identities:
             desk.certify(identity)
         return desk
-
-    def _parts(self) -> list[Part]:
-        """What documents can change at this machine, in the order in which it is done."""
-        return []
 
     def status(self) -> Status:
         """What `archipelago-agent status` shows."""

@@ -13,7 +13,7 @@ from agent.backends.host import HostBackend
 from agent.engine.client import Engine
 from agent.engine.errors import EngineAway, EngineError
 from agent.engine.inventory import Inventory, InventoryReader
-from agent.protocol import Component, Report, Verdict, VerdictState, components_digest, encode_report
+from agent.protocol import Component, Desired, Report, Verdict, VerdictState, components_digest, encode_report
 from agent.protocol.report import MAX_REASONS
 
 AWAY: Final = "the container engine does not answer"
@@ -75,6 +75,10 @@ class EngineBackend:
     def set_journal(self, seq: int, head: str | None) -> None:
         """See Backend."""
         self._host.set_journal(seq, head)
+
+    def set_desired(self, desired: Desired | None) -> None:
+        """See Backend."""
+        self._host.set_desired(desired)
 
     def report(self, components_digest: str | None) -> bytes:
         """See Backend."""

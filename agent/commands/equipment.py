@@ -1,0 +1,77 @@
+"""What this machine has: what its reports are read from, and what documents can change at it."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from agent.apply.machine import ThisMachine
+from agent.apply.part import ApplyError, Part
+from agent.backends.base import Backend
+from agent.backends.host import HostBackend
+from agent.config import Config, EngineConfig
+from agent.engine.backend import EngineBackend
+from agent.engine.client import Engine
+from agent.engine.settings import Credentials, EngineSettings
+from agent.engine.workloads import Workloads
+from agent.protocol import Verdict
+
+STARTED_BOOT: Final = "started-boot"
+
+log = logging.getLogger("agent")
+
+
+class Equipment:
+    """This machine, and its container engine if the configuration names one."""
+
+    def __init__(self, config: Config, site: UUID, verdict: Callable[[], Verdict]) -> None:
+        """`verdict` is that of the probes."""
+        self.machine = ThisMachine()
+        self._folder = config.folder
+        self._workloads: Workloads | None = None
+        self._engine_backend: EngineBackend | None = None
+        host = HostBackend(site, verdict=verdict)
+        self.backend: Backend = host
+        if config.engine is not None:
+            settings = _settings(config.engine)
+            engine = Engine(settings.socket)
+            self.backend = self._engine_backend = EngineBackend(host, engine, settings.interval_s)
+            self._workloads = Workloads(engine, settings, self._engine_backend.refresh)
+
+    @property
+    def parts(self) -> list[Part]:
+        """What documents can change here, in the order in which it is done."""
+        return [self._workloads] if self._workloads is not None else []
+
+    def begin(self) -> bool:
+        """Once after a boot, before any step of a document: start the workloads that ran. False: try again later."""
+        if self._workloads is None:
+            return True
+        told = self._folder / STARTED_BOOT
+        with suppress(OSError):
+            if told.read_text() == self.machine.boot:
+                return True
+        try:
+            self._workloads.start_all()
+        except ApplyError as error:
+            log.warning("workloads are not started after the boot: %s", error)
+            return False
+        with suppress(OSError):  # it is done once more at the next start, and changes nothing then
+            told.write_text(self.machine.boot)
+        return True
+
+    def close(self) -> None:
+        """End what runs beside."""
+        if self._engine_backend is not None:
+            self._engine_backend.close()
+
+
+def _settings(config: EngineConfig) -> EngineSettings:
+    return EngineSettings(
+        socket=Path(config.socket),
+        registries={one.registry: Credentials(one.username, Path(one.password_file)) for one in config.registries},
+        folders=tuple(Path(folder) for folder in config.folders),
+        interval_s=config.interval_s,
+    )
