@@ -9,15 +9,19 @@ from functools import partial
 from pathlib import Path
 
 from bench import footprint, polling, screens
+from bench.backfill import backfill
+from bench.reconnect import reconnect
 from bench.result import Figure, failed, table, write
 from bench.stack import Stack
 from fleet.stack.state import ROOT
 
 SCREEN_SITES = 10_000
-ALONE: dict[str, Callable[..., Figure]] = {
+ALONE: dict[str, Callable[..., Figure | list[Figure]]] = {
     "poll_cpu": polling.poll_cpu,
     "cost_flat": polling.cost_flat,
     "sites_held": polling.sites_held,
+    "backfill": backfill,
+    "reconnect": reconnect,
 }
 AGENT = "agent_footprint"
 TOGETHER = ("poller_memory", "overview_10k", "sites_page", "change_to_pixel")
@@ -44,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _alone(name: str, *, quick: bool) -> Iterable[Figure]:
-    yield ALONE[name](partial(_say, name), quick=quick)
+    found = ALONE[name](partial(_say, name), quick=quick)
+    yield from found if isinstance(found, list) else [found]
 
 
 def _together(names: Sequence[str], *, quick: bool) -> list[Figure]:

@@ -188,6 +188,10 @@ class Stack:
         """Run management commands. Raises StackError."""
         self._workers.run(processes.django("manage", self.environ, *commands))
 
+    def run(self, program: Program) -> None:
+        """Run a program to its end. Raises StackError with its last line when it fails."""
+        self._workers.run(program)
+
     def pids(self) -> dict[str, int]:
         """Process ids by name of what polls and stores: workers, beat, PostgreSQL and Redis, but no web, no agents."""
         found = self._servers.pids() | self._workers.pids()

@@ -16,6 +16,7 @@ from fleet.kit.errors import DomainError
 from fleet.people.models import User
 from sites.api import router as sites_router
 from sites.api_identity import router as identity_router
+from sites.api_journal import router as journal_router
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ api = NinjaAPI(
 )
 api.add_router("", sites_router, tags=["sites"])
 api.add_router("", identity_router, tags=["identity"])
+api.add_router("", journal_router, tags=["journal"])
 
 
 @api.exception_handler(DomainError)

@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 from ninja import Query, Router, Schema
 from ninja.responses import Status
 
@@ -19,7 +18,6 @@ from sites.selectors.one_site import RESOLUTIONS, SAMPLE_FIGURES, resolution_for
 from sites.services.sites import change_life, create_site, poll_now, update_site
 
 router = Router()
-MAX_SPAN = timedelta(days=400)
 MAX_RAW_SPAN = timedelta(days=2)
 
 
@@ -123,18 +121,7 @@ class Span(Schema):
 
     def bounds(self) -> tuple[datetime, datetime]:
         """(since, until), aware. Raises Invalid when empty or too long."""
-        until = _aware(self.until) or timezone.now()
-        try:
-            since = _aware(self.since) or until - timedelta(days=1)
-        except OverflowError:  # a day before the first day there is
-            since = until
-        if since >= until or until - since > MAX_SPAN:
-            raise Invalid(f"since lies before until, by at most {MAX_SPAN.days} days")
-        return since, until
-
-
-def _aware(at: datetime | None) -> datetime | None:
-    return at if at is None or at.tzinfo else at.replace(tzinfo=timezone.get_default_timezone())
+        return schemas.bounds(self.since, self.until, ("since", "until"))
 
 
 @router.get("/sites/{slug}/samples", response=schemas.SamplesOut, summary="Samples of a site")

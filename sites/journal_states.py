@@ -86,7 +86,8 @@ def read(notes: Iterable[Note], tail: Tail | None) -> tuple[list[Span], Tail | N
         if tail is None:
             tail = Tail(note.at_ms, note.boot, note.state or "", note.seq)
             continue
-        note = replace(note, at_ms=max(note.at_ms, tail.at_ms))
+        if note.at_ms < tail.at_ms:
+            note = replace(note, at_ms=tail.at_ms)
         spans += _between(tail, note)
         tail = Tail(note.at_ms, note.boot, _state_after(tail, note), note.seq)
     return list(_joined(spans)), tail

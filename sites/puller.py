@@ -36,9 +36,9 @@ class Puller(Beside):
         for reading, result in zip(due, pages, strict=True):
             if isinstance(result, JournalTrouble):
                 logger.warning("journal: %s", result, extra={"site": reading.site_id})
-                note_problem(reading.site_id, str(result), alarm=result.alarm)
+                _complain(reading, str(result), alarm=result.alarm)
             elif isinstance(result, WireError):
-                note_problem(reading.site_id, f"it was not reached for its journal: {result.detail}", alarm=False)
+                _complain(reading, f"it was not reached for its journal: {result.detail}", alarm=False)
             elif self._is_stored(reading, *result):
                 safe.append((reading, result[0].to, result[0].head))
         return safe
@@ -47,7 +47,7 @@ class Puller(Beside):
     def _is_stored(reading: Reading, page: Page, body: bytes) -> bool:
         """Store one site's page; one that cannot be stored is that site's trouble, and no other's."""
         if not page.entries:
-            note_problem(reading.site_id, "its journal has less than it said", alarm=False)
+            _complain(reading, "its journal has less than it said", alarm=False)
             return False
         try:
             return record_page(
@@ -55,7 +55,7 @@ class Puller(Beside):
             )
         except (DataError, IntegrityError, OverflowError) as error:
             logger.warning("a page cannot be stored: %s", error, extra={"site": reading.site_id})
-            note_problem(reading.site_id, f"its journal cannot be stored: {str(error).splitlines()[0]}", alarm=True)
+            _complain(reading, f"its journal cannot be stored: {str(error).splitlines()[0]}", alarm=True)
             return False
 
     def _acknowledge(self, safe: Sequence[tuple[Reading, int, str]]) -> None:
@@ -65,9 +65,9 @@ class Puller(Beside):
             if isinstance(answer, JournalTrouble):
                 logger.warning("journal: %s", answer, extra={"site": reading.site_id})
                 if answer.alarm:
-                    note_problem(reading.site_id, str(answer), alarm=True)
+                    _complain(reading, str(answer), alarm=True)
             elif not isinstance(answer, WireError):
-                note_acked(reading.site_id, upto)
+                note_acked(reading.site_id, upto, identity_id=reading.identity_id)
 
     async def _page(self, reading: Reading) -> Any:
         try:
@@ -80,3 +80,7 @@ class Puller(Beside):
             return await acknowledge(self._wire, reading, self._vetting, upto, head)
         except (JournalTrouble, WireError) as error:
             return error
+
+
+def _complain(reading: Reading, problem: str, *, alarm: bool) -> None:
+    note_problem(reading.site_id, problem, identity_id=reading.identity_id, alarm=alarm)

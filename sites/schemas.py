@@ -1,11 +1,32 @@
 """What the API takes and gives, for sites and providers."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
+from django.utils import timezone
 from ninja import Field, Schema
 
+from fleet.kit.errors import Invalid
 from sites.models import Provider, Site, StateInterval
+
+MAX_SPAN = timedelta(days=400)
+
+
+def aware(at: datetime | None) -> datetime | None:
+    """A moment as given; without a zone it is meant in that of the installation."""
+    return at if at is None or at.tzinfo else at.replace(tzinfo=timezone.get_default_timezone())
+
+
+def bounds(since: datetime | None, until: datetime | None, names: tuple[str, str]) -> tuple[datetime, datetime]:
+    """(since, until), aware: to now and the last day unless given. Raises Invalid when empty or too long."""
+    end = aware(until) or timezone.now()
+    try:
+        begin = aware(since) or end - timedelta(days=1)
+    except OverflowError:  # a day before the first day there is
+        begin = end
+    if begin >= end or end - begin > MAX_SPAN:
+        raise Invalid(f"{names[0]} lies before {names[1]}, by at most {MAX_SPAN.days} days")
+    return begin, end
 
 
 class ProviderOut(Schema):

@@ -21,6 +21,7 @@ from sites.services.claims import claim
 from sites.services.reports import record_reports
 from sites.services.storage import keep_partitions as keep
 from sites.services.storage import roll_up as roll
+from sites.services.storage import roll_up_again
 
 logger = logging.getLogger(__name__)
 POLLER_NAME = f"{socket.gethostname()}.{os.environ.get('ARCHIPELAGO_POLLER', '0')}"
@@ -89,8 +90,9 @@ def poll_sites(site_ids: list[int]) -> None:
 
 @shared_task(time_limit=300)
 def roll_up() -> None:
-    """Every minute: roll up the buckets that have closed."""
+    """Every minute: roll up the buckets that have closed, and anew those to which journals have added."""
     roll(timezone.now())
+    roll_up_again()
 
 
 @shared_task(time_limit=120)

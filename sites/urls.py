@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from sites.views import identity, importing, journal, listing, providers, site, waiting
+from sites.views import identity, importing, journal, listing, providers, site, timeline, waiting
 
 urlpatterns = [
     path("sites/", listing.site_list, name="site_list"),
@@ -25,6 +25,7 @@ urlpatterns = [
     path("sites/<slug:slug>/identity/freeze/", identity.site_freeze, name="site_freeze"),
     path("sites/<slug:slug>/identity/thaw/", identity.site_thaw, name="site_thaw"),
     path("sites/<slug:slug>/journal/", journal.site_journal, name="site_journal"),
+    path("sites/<slug:slug>/timeline/", timeline.site_timeline, name="site_timeline"),
     path("sites/<slug:slug>/samples.json", site.site_samples, name="site_samples"),
     path("providers/", providers.provider_list, name="provider_list"),
     path("providers/new/", providers.provider_create, name="provider_create"),

@@ -43,11 +43,11 @@ class Operation:
 
     def call(self, client: Client, *, slug: str = "some-site", **headers: str) -> HttpResponse:
         """Call it with a body that would do, on a site."""
-        assert self.parameters <= {"slug"}, f"{self}: the sweep does not know its path parameters"
+        assert self.parameters <= {"slug", "envelope"}, f"{self}: the sweep does not know its path parameters"
         body = BODIES.get(self.name, {})
         return client.generic(  # type: ignore[no-any-return]
             self.method,
-            self.path.format(slug=slug),
+            self.path.format(slug=slug, envelope=1),
             data=as_json(body),
             content_type="application/json",
             headers=headers,

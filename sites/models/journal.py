@@ -9,14 +9,17 @@ from sites.models.sites import Provider, Site
 
 
 class JournalCursor(models.Model):
-    """How far a site's journal has been read, and the last that it said; one row a site, made at the first page.
+    """How far a site's journal has been read, and the last that it said; one row a site, made when it gets its keys.
 
+    It follows one pair of keys: other keys are other hardware, whose journal begins at 1 (services.journal_keys).
     `last_*` are the tail that the next page continues from: when its newest entry was written (our clock), in which
-    boot, and the state that the site was in.
+    boot, the state that the site was in, and what it ran.
     """
 
     site = models.OneToOneField(Site, on_delete=models.CASCADE, primary_key=True, related_name="journal")
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
+    identity = models.ForeignKey(SiteIdentity, on_delete=models.PROTECT, related_name="+", db_index=False)
+    since = models.DateTimeField(null=True, help_text="From when on these keys speak for the site; null: the first.")
     seq = models.BigIntegerField(default=0)
     head = models.CharField(max_length=71, blank=True)
     acked = models.BigIntegerField(default=0)
@@ -24,6 +27,7 @@ class JournalCursor(models.Model):
     last_at = models.DateTimeField(null=True)
     last_boot = models.CharField(max_length=64, blank=True)
     last_state = models.CharField(max_length=8, blank=True)
+    last_digest = models.CharField(max_length=71, blank=True, db_default="", help_text="Of its set of components.")
     read_at = models.DateTimeField(null=True)
     problem = models.CharField(max_length=300, blank=True)
 
@@ -43,12 +47,15 @@ class JournalEnvelope(models.Model):
     from_seq = models.BigIntegerField()
     to_seq = models.BigIntegerField()
     head = models.CharField(max_length=71)
+    holes = models.JSONField(default=list, db_default=[], help_text="[[first, last], ...] of numbers not in it.")
     body = models.BinaryField()
     received_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["site", "from_seq", "to_seq", "head"], name="journal_envelope_once"),
+            models.UniqueConstraint(
+                fields=["site", "identity", "from_seq", "to_seq", "head"], name="journal_envelope_once"
+            ),
             models.CheckConstraint(condition=Q(to_seq__gte=F("from_seq")), name="journal_envelope_span"),
         ]
 
@@ -64,6 +71,7 @@ class JournalEntry(models.Model):
 
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="journal_entries", db_index=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
+    identity = models.ForeignKey(SiteIdentity, on_delete=models.PROTECT, related_name="+", db_index=False)
     envelope = models.ForeignKey(JournalEnvelope, on_delete=models.PROTECT, related_name="entries")
     seq = models.BigIntegerField()
     digest = models.CharField(max_length=71)
@@ -77,7 +85,7 @@ class JournalEntry(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["site", "-mapped_at"], name="journal_entry_time")]
-        constraints = [models.UniqueConstraint(fields=["site", "seq"], name="journal_entry_once")]
+        constraints = [models.UniqueConstraint(fields=["site", "identity", "seq"], name="journal_entry_once")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.seq} of site {self.site_id}"

@@ -5,16 +5,19 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections
+from django.db.models import Func, IntegerField, QuerySet
 
+from fleet.kit.errors import NotFound
 from fleet.kit.tenancy import DEFAULT, job, scope
 from sites.addresses import Network
 from sites.journal_states import Anchor
-from sites.models import JournalCursor, JournalEntry, Site
+from sites.models import JournalCursor, JournalEntry, JournalEnvelope, Site, SiteState
 from sites.selectors.polling import networks_of
 from sites.wire import Peer
 
 BACKFILL = job("backfill")
 
+# Read under the keys that the site has a certificate for, not under those that were accepted since.
 # Reached just now, with more to tell than was read, and due; the longest due first.
 _DUE = """
 SELECT s.id, s.uuid, s.address, s.tls_name, s.tls_pin, p.allowed_networks::text, i.id, i.signing_key,
@@ -30,7 +33,7 @@ JOIN edge_sites_siteidentity i ON i.site_id = s.id AND i.state = 'accepted'
 LEFT JOIN edge_sites_journalcursor c ON c.site_id = s.id
 WHERE s.life = 'active' AND s.tls_pin <> '' AND t.reachability = 'reachable' AND t.misses = 0
     AND t.mono_ms IS NOT NULL AND t.journal_seq > coalesce(c.seq, 0)
-    AND (c.site_id IS NULL OR c.next_at <= now())
+    AND (c.site_id IS NULL OR (c.next_at <= now() AND c.identity_id = i.id))
 ORDER BY c.next_at NULLS LAST, s.id LIMIT %s
 """
 
@@ -77,14 +80,60 @@ def cursor_of(site: Site) -> JournalCursor | None:
     return JournalCursor.objects.filter(site=site).first()
 
 
-def entries_of(site: Site, *, before: int | None = None, limit: int = 50) -> list[JournalEntry]:
-    """Entries that say something, newest first, from number `before` down."""
-    found = JournalEntry.objects.filter(site=site).select_related("envelope")
+def written_of(site: Site) -> int | None:
+    """The number of the newest entry that the site says it has; None before its first report."""
+    state: SiteState | None = getattr(site, "state", None)
+    return state.journal_seq if state is not None else None
+
+
+def waiting_of(site: Site, cursor: JournalCursor | None) -> int:
+    """How many entries the site has that were not read."""
+    return max(0, (written_of(site) or 0) - (cursor.seq if cursor is not None else 0))
+
+
+def entries_in(
+    site: Site, *, kind: str | None = None, since: datetime | None = None, until: datetime | None = None
+) -> QuerySet[JournalEntry]:
+    """Entries that say something, by kind and by time (our clock, `[since, until)`), in no order."""
+    found = JournalEntry.objects.filter(site=site)
+    if kind:
+        found = found.filter(kind=kind)
+    if since is not None:
+        found = found.filter(mapped_at__gte=since)
+    if until is not None:
+        found = found.filter(mapped_at__lt=until)
+    return found
+
+
+def entries_of(
+    site: Site, *, kind: str | None = None, before: int | None = None, limit: int = 50
+) -> list[JournalEntry]:
+    """The newest entries that say something, newest first, from those read before row `before`."""
+    found = entries_in(site, kind=kind)
     if before is not None:
-        found = found.filter(seq__lt=before)
-    return list(found.order_by("-seq")[:limit])
+        found = found.filter(pk__lt=before)
+    return list(found.order_by("-pk")[:limit])
 
 
-def entries_between(site: Site, *, begin: datetime, end: datetime) -> list[JournalEntry]:
-    """Entries of a span of time (our clock), oldest first."""
-    return list(JournalEntry.objects.filter(site=site, mapped_at__gte=begin, mapped_at__lt=end).order_by("seq"))
+def envelopes_of(site: Site) -> QuerySet[JournalEnvelope]:
+    """Signed pages with their `size` and the keys that signed them, but without their bytes."""
+    found = JournalEnvelope.objects.filter(site=site).select_related("identity")
+    return found.annotate(size=Func("body", function="octet_length", output_field=IntegerField())).defer("body")
+
+
+def newest_envelopes(site: Site, *, limit: int) -> list[JournalEnvelope]:
+    """The newest signed pages, newest first."""
+    return list(envelopes_of(site).order_by("-pk")[:limit])
+
+
+def envelope_of(site: Site, pk: int) -> JournalEnvelope:
+    """A signed page of this site. Raises NotFound."""
+    found = JournalEnvelope.objects.filter(site=site, pk=pk).first() if 0 < pk < 2**63 else None
+    if found is None:
+        raise NotFound("This site has no such page, or it is not yours to see.")
+    return found
+
+
+def gaps_of(site: Site, *, limit: int = 50) -> list[JournalEntry]:
+    """What the site says that it lost, newest first."""
+    return entries_of(site, kind="gap", limit=limit)

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import DEFAULT, Scope
-from sites.models import Acknowledgement, Outage, Site, SiteTenure, StateInterval
+from sites.models import Acknowledgement, ComponentSpan, Outage, Site, SiteTenure, StateInterval
 
 
 def open_acknowledgement(site: Site) -> Acknowledgement | None:
@@ -27,6 +27,24 @@ def intervals_of(site: Site, *, since: datetime, until: datetime | None = None) 
     if until is not None:
         found = found.filter(valid_from__lt=until)
     return list(found.order_by("valid_from", "id"))
+
+
+def timeline_rows(
+    site: Site, *, since: datetime, until: datetime, superseded: bool, axis: str | None = None, limit: int
+) -> list[StateInterval]:
+    """Intervals that touch the span in order of time, those that no longer stand too if asked; at most `limit`."""
+    found = site.intervals.filter(valid_from__lt=until).filter(Q(valid_to=None) | Q(valid_to__gt=since))
+    if axis is not None:
+        found = found.filter(axis=axis)
+    if not superseded:
+        found = found.filter(superseded_at=None)
+    return list(found.order_by("valid_from", "id")[:limit])
+
+
+def component_spans_of(site: Site, *, since: datetime) -> list[ComponentSpan]:
+    """Which components it ran since then and just before, by what stands, oldest first; the newest 200."""
+    found = site.component_spans.filter(superseded_at=None).filter(Q(valid_to=None) | Q(valid_to__gte=since))
+    return list(found.select_related("component_set").order_by("-valid_from", "-id")[:200])[::-1]
 
 
 def outages_of(site: Site, *, since: datetime) -> list[Outage]:

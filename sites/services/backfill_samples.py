@@ -21,11 +21,22 @@ FROM jsonb_to_recordset(%s::jsonb) AS s(at timestamptz, cpu_count int8, cpu_rati
 WHERE to_regclass('public.sample_' || to_char(s.at AT TIME ZONE 'UTC', 'YYYYMMDD')) IS NOT NULL
 """
 
+# Locked until the commit: who rolls up takes the hour only when its samples are to be seen.
+_MARK = """
+INSERT INTO rollup_stale (site_id, hour)
+SELECT DISTINCT %s, date_trunc('hour', s.at, 'UTC') FROM unnest(%s::timestamptz[]) AS s(at)
+ORDER BY 2 ON CONFLICT (site_id, hour) DO UPDATE SET marked_at = now()
+"""
+
 
 def store_samples(site_id: int, provider_id: int, samples: Sequence[tuple[datetime, Resources]]) -> None:
-    """Add samples at their times (our clock). Within the open scope; the caller makes sure that none comes twice."""
+    """Add samples at their times (our clock), and mark the hours to be rolled up again.
+
+    Within the open scope and transaction; the caller makes sure that none comes twice.
+    """
     if not samples:
         return
     rows = [{"at": at.isoformat(), **msgspec.structs.asdict(figures)} for at, figures in samples]
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(_INSERT, [site_id, provider_id, msgspec.json.encode(rows).decode()])
+        cursor.execute(_MARK, [site_id, [at for at, _ in samples]])

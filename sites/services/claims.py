@@ -13,13 +13,16 @@ BATCH_SIZE = 500
 CLAIM_LIMIT = 20_000
 
 # One statement claims what is due and moves it on. A site keeps its phase; one that fell behind (nobody claimed for
-# longer than its interval) gets a new random one, so that a restart does not poll the whole fleet in one second.
+# longer than its interval) gets a new random one, so that a restart does not poll the whole fleet in one second. Backed
+# off it waits for half to all of its back-off, in whole intervals: sites that fell silent together would else all be
+# asked in one interval out of four, and their return be noticed that late.
 _CLAIM = """
 UPDATE edge_sites_pollschedule s
 SET due_at = s.next_poll_at,
     next_poll_at = CASE
-        WHEN s.next_poll_at + make_interval(secs => s.interval_s * s.backoff) > now()
-        THEN s.next_poll_at + make_interval(secs => s.interval_s * s.backoff)
+        WHEN s.next_poll_at + make_interval(secs => s.interval_s * ceil(s.backoff / 2.0)) > now()
+        THEN s.next_poll_at + make_interval(
+            secs => s.interval_s * (ceil(s.backoff / 2.0) + floor(random() * (s.backoff / 2 + 1))))
         ELSE now() + make_interval(secs => s.interval_s * (0.5 + random() / 2)) END
 WHERE s.ctid = ANY(ARRAY(
     SELECT ctid FROM edge_sites_pollschedule WHERE next_poll_at <= now()

@@ -31,6 +31,7 @@ from fleet.kit.signing import Issued
 from fleet.kit.tenancy import job, scope
 from sites.models import JoinToken, PollSchedule, Site, SiteCertificate, SiteIdentity
 from sites.services.joining import accept_identity, freeze_site, token_mac
+from sites.services.journal_keys import follow_keys
 from sites.services.sites import object_of
 from sites.states import IdentityState, Life
 
@@ -216,12 +217,14 @@ def expect_certificates(made: Sequence[tuple[int, Issued]]) -> None:
         own = one.name == site_name(settings.FLEET_NAME, site.provider_id, site.uuid)
         site.tls_push_at = one.not_before + (one.not_after - one.not_before) * PUSH_AFTER if own else now
     Site.objects.bulk_update(sites.values(), ["tls_name", "tls_pin", "tls_push_at"], batch_size=1000)
+    follow_keys(sorted(identities))
     PollSchedule.objects.filter(site__in=sites, next_poll_at__gt=now).update(next_poll_at=now, backoff=1)
 
 
 # ------------------------------------------------------------------------------------------------------------
 def _locked(site_ids: Sequence[int]) -> Sequence[Site]:
-    return list(Site.objects.select_for_update(of=("self",)).filter(pk__in=site_ids).order_by("pk"))
+    # Not against those who only point at a site: who stores its reports holds its state, which is wanted next.
+    return list(Site.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=site_ids).order_by("pk"))
 
 
 def _check_life(site: Site) -> None:

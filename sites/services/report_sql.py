@@ -155,3 +155,17 @@ FROM jsonb_to_recordset(%s::jsonb) AS c(site_id integer, epoch bigint, version b
     at timestamptz)
 WHERE t.site_id = c.site_id
 """
+
+# Who fell silent together comes back together: when one answers again, the others that wait longer than their interval
+# are due within it, spread over it. Rows that somebody holds are being polled, or brought forward, already.
+POLL_SOON = """
+UPDATE edge_sites_pollschedule p SET next_poll_at = now() + make_interval(secs => random() * p.interval_s)
+FROM (
+    SELECT d.site_id FROM edge_sites_pollschedule d JOIN edge_sites_sitestate t ON t.site_id = d.site_id
+    WHERE t.reachability = 'unreachable' AND d.next_poll_at > now() + make_interval(secs => d.interval_s)
+        AND EXISTS (SELECT 1 FROM unnest(%s::timestamptz[]) AS m(at)
+            WHERE t.reachability_since BETWEEN m.at - interval '2 minutes' AND m.at + interval '3 minutes')
+    ORDER BY d.site_id FOR UPDATE OF d SKIP LOCKED
+) AS found
+WHERE p.site_id = found.site_id
+"""

@@ -285,6 +285,9 @@ def _write_facts(cursor: Any, outcomes: Sequence[Outcome]) -> None:
     returned = [outcome.result.target.site_id for outcome in outcomes if _returned(outcome)]
     if returned:
         cursor.execute(sql.READ_JOURNALS, [returned])
+    silent_since = {since for outcome in outcomes if (since := _silent_since(outcome)) is not None}
+    if silent_since:
+        cursor.execute(sql.POLL_SOON, [sorted(silent_since)])
     well = [outcome.result.target.site_id for outcome in outcomes if _became_well(outcome)]
     if well:
         cursor.execute(sql.CLEAR_ACKNOWLEDGEMENTS, [well])
@@ -296,6 +299,14 @@ def _returned(outcome: Outcome) -> bool:
     return report is not None and (
         (report.boot != target.boot) or any(change.state == health.REACHABLE for change in outcome.decision.changes)
     )
+
+
+def _silent_since(outcome: Outcome) -> datetime | None:
+    """The minute since when a site had been out of reach that answers again now."""
+    before = outcome.result.target.health
+    if outcome.report is None or before.reachability != health.UNREACHABLE:
+        return None
+    return before.reachability_since.replace(second=0, microsecond=0)
 
 
 def _became_well(outcome: Outcome) -> bool:

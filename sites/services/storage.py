@@ -34,8 +34,20 @@ def keep_partitions(now: datetime) -> dict[str, int]:
     return {"made": made, "dropped": dropped}
 
 
-def _rollup_sql(resolution: str) -> str:
-    """One statement that (re)computes the buckets in [from, to): running it twice changes nothing."""
+_CLOSED = "sample WHERE at >= %(from)s AND at < %(to)s"
+# Hours of sites, one by one over the index; where the day's partition is gone there is nothing to roll up into.
+_HOURS = """(
+    SELECT s.* FROM unnest(%(sites)s::int[], %(hours)s::timestamptz[]) AS r(site_id, hour)
+    JOIN LATERAL (
+        SELECT * FROM sample x
+        WHERE x.site_id = r.site_id AND x.at >= r.hour AND x.at < r.hour + interval '1 hour' AND x.at < %(to)s
+    ) s ON true
+    WHERE to_regclass('public.' || %(table)s || to_char(r.hour AT TIME ZONE 'UTC', '_YYYYMMDD')) IS NOT NULL
+) AS hours"""
+
+
+def _rollup_sql(resolution: str, samples: str) -> str:
+    """One statement that (re)computes the buckets of whole `samples`: running it twice changes nothing."""
     names = [f"{metric}_{figure}" for metric in METRICS for figure in ("min", "avg", "max", "p95")]
     values = [
         value
@@ -54,7 +66,7 @@ def _rollup_sql(resolution: str) -> str:
         SELECT site_id, provider_id, date_bin(%(width)s, at, 'epoch'), count(*), max(cpu_count),
             max(mem_total_bytes), max(disk_total_bytes), {_rate("net_rx_bytes_total")},
             {_rate("net_tx_bytes_total")}, {", ".join(values)}
-        FROM sample WHERE at >= %(from)s AND at < %(to)s
+        FROM {samples}
         GROUP BY 1, 2, 3
         ON CONFLICT (site_id, provider_id, bucket) DO UPDATE SET {updates}
     """  # noqa: S608  (names are constants of this module)
@@ -83,7 +95,7 @@ def roll_up(now: datetime, *, buckets_at_most: int = 48) -> dict[str, int]:
                 continue
             end = min(end, begin + buckets_at_most * width)
             values: dict[str, Any] = {"width": width, "from": begin, "to": end}
-            cursor.execute(_rollup_sql(resolution), values)
+            cursor.execute(_rollup_sql(resolution, _CLOSED), values)
             cursor.execute(
                 "INSERT INTO rollup_progress VALUES (%s, %s)"
                 " ON CONFLICT (resolution) DO UPDATE SET done_to = EXCLUDED.done_to",
@@ -91,6 +103,30 @@ def roll_up(now: datetime, *, buckets_at_most: int = 48) -> dict[str, int]:
             )
             done[resolution] = (end - begin) // width
     return done
+
+
+def roll_up_again(*, hours_at_most: int = 2_000) -> int:
+    """Roll up anew the closed buckets of hours to which journals have added samples. Returns how many hours, of sites.
+
+    The longest marked first. What is not closed yet is left to roll_up(), which finds the samples itself.
+    """
+    with scope(KEEPER), connections[DEFAULT].cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM rollup_stale WHERE (site_id, hour) IN (SELECT site_id, hour FROM rollup_stale"
+            " ORDER BY marked_at, site_id, hour LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING site_id, hour",
+            [hours_at_most],
+        )
+        stale = sorted(cursor.fetchall())
+        if not stale:
+            return 0
+        sites, hours = zip(*stale, strict=True)
+        # Held, so that no bucket is closed meanwhile: it would be written by both.
+        cursor.execute("SELECT resolution, done_to FROM rollup_progress ORDER BY resolution FOR SHARE")
+        for resolution, done_to in cursor.fetchall():
+            values: dict[str, Any] = {"sites": list(sites), "hours": list(hours)}
+            values |= {"table": f"sample_{resolution}", "width": BUCKETS[resolution], "to": done_to}
+            cursor.execute(_rollup_sql(resolution, _HOURS), values)
+    return len(stale)
 
 
 def _done_to(cursor: Any, resolution: str, width: timedelta) -> datetime | None:

@@ -28,11 +28,13 @@ from sites.present import (
     utc_now,
     why_of,
 )
+from sites.present_history import changes_of
 from sites.selectors.access import get_site
 from sites.selectors.one_site import (
     RANGES,
     SAMPLE_FIGURES,
     audit_of,
+    component_spans_of,
     intervals_of,
     open_acknowledgement,
     outages_of,
@@ -48,6 +50,7 @@ from sites.views.journal import journal_context
 RANGE_LABELS = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
 _STEPS = {"5m": 300.0, "1h": 3600.0}
 INTERVALS_LISTED = 60
+CHANGES_LISTED = 10
 
 
 # The page ---------------------------------------------------------------------------------------------------
@@ -86,6 +89,7 @@ def _live_context(request: ScopedRequest, site: Site, chosen: str) -> dict[str, 
         "taken": open_acknowledgement(site),
         "loads": loads_of(site),
         "components": components_of(site),
+        "component_changes": changes_of(component_spans_of(site, since=since))[:CHANGES_LISTED],
         "range": chosen,
         "range_label": RANGE_LABELS[chosen],
         "lanes": [

@@ -33,6 +33,8 @@ SCREENS = {
     "sites": "/sites/",
     "sites-trouble": "/sites/?state=down,degraded,unreachable&sort=state",
     "site": f"/sites/{SITE}/",
+    "site-timeline": f"/sites/{SITE}/timeline/?before=1",
+    "site-journal": f"/sites/{SITE}/journal/",
     "site-edit": f"/sites/{SITE}/edit/",
     "site-new": "/sites/new/",
     "site-import": "/sites/import/",
@@ -45,7 +47,7 @@ SCREENS = {
     "not-found": "/nothing/",
     "sign-out": "/accounts/logout/",
 }
-FULL_PAGE = {"site", "site-new", "site-import"}
+FULL_PAGE = {"site", "site-timeline", "site-journal", "site-new", "site-import"}
 
 # A day of figures for one site, with half an hour in which nobody measured.
 _HISTORY = """

@@ -53,6 +53,7 @@ PAGES = (
     Route("sites/<slug:slug>/samples.json", SITE),
     Route("sites/<slug:slug>/identity/", SITE),
     Route("sites/<slug:slug>/journal/", SITE),
+    Route("sites/<slug:slug>/timeline/", SITE),
     *(
         Route(f"sites/<slug:slug>/identity/{step}/", SITE, POST)
         for step in ("join", "accept", "reject", "revoke", "freeze", "thaw")

@@ -1,30 +1,19 @@
 """A site's journal becomes history: twelve hours without a link, an outage and a power loss inside."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.db import connections
 
-from agent.journal import Journal
-from agent.journal_file import Draft
-from agent.protocol import Resources, Verdict
-from agent.protocol.entries import Alive, Body, Start
-from agent.protocol.journal import AckRequest, Excerpt, Page, open_page, seal_page
+from agent.protocol import Verdict
+from agent.protocol.entries import Start
+from agent.protocol.journal import AckRequest, Excerpt, open_page, seal_page
 from fleet.kit.models import AuditEntry
-from sites.journal_states import Anchor
 from sites.models import (
-    JoinToken,
     JournalCursor,
     JournalEntry,
     JournalEnvelope,
-    Outage,
-    Site,
-    SiteIdentity,
     SiteTenure,
     StateInterval,
 )
@@ -35,111 +24,7 @@ from sites.services.reports import record_reports
 from sites.services.storage import keep_partitions
 from sites.wire import Peer
 from tests.sites.builders import polled
-
-OWNER = "owner"
-NOW = datetime.now(UTC).replace(microsecond=0)
-FIGURES = Resources(
-    cpu_count=4, cpu_ratio=0.5, mem_bytes=1, mem_total_bytes=4, disk_bytes=1, disk_total_bytes=4, temp_celsius=40.0
-)
-
-
-class SiteWithJournal:
-    """A site whose journal the test writes, and the centre that reads it."""
-
-    def __init__(self, site: Site, journal: Journal) -> None:
-        self.site, self.journal = site, journal
-        self.key = Ed25519PrivateKey.generate()
-        self.public = self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        token = JoinToken.objects.using(OWNER).create(
-            site=site, provider_id=site.provider_id, mac=bytes(site.pk.to_bytes(32, "big")), expires_at=NOW
-        )
-        self.identity = SiteIdentity.objects.using(OWNER).create(
-            site=site,
-            provider_id=site.provider_id,
-            token=token,
-            state="accepted",
-            tls_key=b"t",
-            signing_key=self.public,
-        )
-        self.boots = {"a": NOW - timedelta(days=3)}
-
-    def write(self, minutes_ago: float, body: Body, boot: str = "a") -> None:
-        at = NOW - timedelta(minutes=minutes_ago)
-        mono_ms = round((at - self.boots[boot]).total_seconds() * 1000)
-        self.journal.append_many([Draft(self.site.uuid, body, boot, mono_ms, at)])
-
-    def live(self, begin: float, end: float, boot: str = "a") -> None:
-        """`alive` once a minute, from so many minutes ago to so many."""
-        while begin >= end:
-            self.write(begin, Alive(), boot)
-            begin -= 1
-
-    def verdict(self, minutes_ago: float, state: str, boot: str = "a") -> None:
-        self.write(minutes_ago, Verdict(state, NOW), boot)
-
-    def anchor(self, boot: str = "a") -> Anchor:
-        seq, _ = self.journal.head(self.site.uuid)
-        return Anchor(NOW, boot, round((NOW - self.boots[boot]).total_seconds() * 1000), 0, 12, seq)
-
-    def page(self, after: int, prev: str | None) -> tuple[Page, bytes]:
-        body = seal_page(self.journal.page(self.site.uuid, after), site=self.site.uuid, signing_key=self.key)
-        return open_page(body, site=self.site.uuid, signing_key=self.public, after=after, prev=prev), body
-
-    def read_all(self, boot: str = "a") -> int:
-        """Have the centre read to the end; returns how many pages that took."""
-        pages, after, head = 0, 0, None
-        cursor = JournalCursor.objects.using(OWNER).filter(site=self.site).first()
-        if cursor is not None:
-            after, head = cursor.seq, cursor.head
-        while after < self.journal.head(self.site.uuid)[0]:
-            page, body = self.page(after, head)
-            assert self.record(page, body, boot)
-            pages, after, head = pages + 1, page.to, page.head
-        return pages
-
-    def record(self, page: Page, body: bytes, boot: str = "a") -> bool:
-        return record_page(page, body, site_id=self.site.pk, identity_id=self.identity.pk, anchor=self.anchor(boot))
-
-    def availability(self) -> list[tuple[str, float | None, float | None, str]]:
-        """What stands: state, begin and end in minutes before NOW, source."""
-        rows = StateInterval.objects.using(OWNER).filter(site=self.site, axis="availability", superseded_at=None)
-        return [(row.state, ago(row.valid_from), ago(row.valid_to), row.source) for row in rows.order_by("valid_from")]
-
-    def outages(self) -> list[tuple[float | None, float | None, str, str]]:
-        rows = Outage.objects.using(OWNER).filter(site=self.site, superseded_at=None).order_by("valid_from")
-        return [(ago(row.valid_from), ago(row.valid_to), row.cause, row.source) for row in rows]
-
-
-def ago(moment: datetime | None) -> float | None:
-    return None if moment is None else round((NOW - moment) / timedelta(minutes=1), 3)
-
-
-@pytest.fixture
-def told(make_site: Callable[..., Site], tmp_path: Path) -> Iterator[SiteWithJournal]:
-    """A site that was up by polls until 720 minutes ago, then silent, and up again since 10 minutes ago."""
-    site = make_site()
-    with connections[OWNER].cursor() as cursor:
-        cursor.execute("TRUNCATE edge_sites_stateinterval")
-        cursor.execute("UPDATE edge_sites_sitestate SET availability = 'up', reachability = 'reachable', shown = 'up'")
-        for state, begin, end, source in (
-            ("up", 1500, 720, "poll"),
-            ("unknown", 720, 10, "poll"),
-            ("up", 10, None, "poll"),
-        ):
-            cursor.execute(
-                "INSERT INTO edge_sites_stateinterval (site_id, provider_id, axis, state, valid_from, valid_to,"
-                " recorded_at, closed_at, source, evidence) VALUES (%s, %s, 'availability', %s, %s, %s, now(), %s, %s,"
-                " '{}')",
-                [
-                    *(site.pk, site.provider_id, state, NOW - timedelta(minutes=begin)),
-                    None if end is None else NOW - timedelta(minutes=end),
-                    *(None if end is None else NOW, source),
-                ],
-            )
-    SiteTenure.objects.using(OWNER).filter(site=site).update(valid_from=NOW - timedelta(days=9))
-    journal = Journal.open(tmp_path / "journal.sqlite", bound_bytes=32 << 20)
-    yield SiteWithJournal(site, journal)
-    journal.close()
+from tests.sites.journaled import FIGURES, NOW, OWNER
 
 
 def test_twelve_hours_without_a_link_with_an_outage_inside(told):
@@ -238,8 +123,7 @@ def test_many_pages_give_what_one_would(told):
         told.live(begin, begin - 60)
         told.verdict(begin - 60.5, "down" if number % 2 else "degraded")
         told.live(begin - 61, begin - 69)
-    for second in range(2500):
-        told.write(18 - second / 250, FIGURES)
+    told.write_many((18 - second / 250, FIGURES) for second in range(2500))
     assert told.read_all() >= 3
     states = [state for state, *_ in told.availability()]
     assert states[:6] == ["up", "unknown", "up", "degraded", "down", "degraded"]
@@ -315,7 +199,8 @@ def test_a_journal_rewrites_nothing_from_before_its_provider_took_over(told):
 
 def test_a_problem_is_said_with_the_site_and_audited_once(told):
     for _ in range(2):
-        note_problem(told.site.pk, "its journal is refused: entry 4 does not follow the one before", alarm=True)
+        problem = "its journal is refused: entry 4 does not follow the one before"
+        note_problem(told.site.pk, problem, identity_id=told.identity.pk, alarm=True)
     cursor = JournalCursor.objects.using(OWNER).get(site=told.site)
     assert cursor.problem.startswith("its journal is refused")
     assert cursor.next_at > datetime.now(UTC) + timedelta(minutes=14)
@@ -328,8 +213,8 @@ def test_a_problem_is_said_with_the_site_and_audited_once(told):
 def test_acknowledgements_only_go_forward(told):
     told.verdict(800, "up")
     told.read_all()
-    note_acked(told.site.pk, 1)
-    note_acked(told.site.pk, 0)
+    note_acked(told.site.pk, 1, identity_id=told.identity.pk)
+    note_acked(told.site.pk, 0, identity_id=told.identity.pk)
     assert JournalCursor.objects.using(OWNER).get(site=told.site).acked == 1
 
 

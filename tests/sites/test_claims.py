@@ -40,12 +40,18 @@ def test_site_keeps_its_phase(make_site: Any) -> None:
     assert (row.due_at, row.next_poll_at) == (before, before + timedelta(seconds=30))
 
 
-def test_backed_off_site_waits_several_intervals(make_site: Any) -> None:
+@pytest.mark.parametrize(("backoff", "waits_s"), [(1, {30}), (2, {30, 60}), (4, {60, 90, 120})])
+def test_backed_off_sites_wait_several_intervals_and_not_all_the_same(
+    make_site: Any, backoff: int, waits_s: set[int]
+) -> None:
     site = make_site(poll_interval_s=30)
-    before = timezone.now()
-    schedule(site, next_poll_at=before, backoff=4)
-    claim(beat=False)
-    assert PollSchedule.objects.using("owner").get(site=site).next_poll_at == before + timedelta(seconds=120)
+    seen = set()
+    for _ in range(60):  # that one of three never comes has a chance of 1 in 10^10
+        before = timezone.now()
+        schedule(site, next_poll_at=before, backoff=backoff)
+        claim(beat=False)
+        seen.add((PollSchedule.objects.using("owner").get(site=site).next_poll_at - before).total_seconds())
+    assert seen == waits_s
 
 
 def test_site_that_nobody_claimed_for_long_gets_a_new_phase_not_a_burst(make_site: Any) -> None:

@@ -239,3 +239,24 @@ def test_a_site_that_has_not_joined_yet_was_never_out_of_reach(make_site: Any) -
     for _ in range(3):  # revoked
         record(replace(polled(site, None), failure=Failure.NOT_ENROLLED))
     assert state(site).reachability == "unreachable"
+
+
+# Coming back ------------------------------------------------------------------------------------------------
+def test_who_fell_silent_together_is_polled_soon_when_one_answers_again(make_site):
+    ours, same, long_ago, near = (make_site(name) for name in ("ours", "same", "long-ago", "near"))
+    now = datetime.now(UTC)
+    for site, silent_min, due_min in ((ours, 10, 2), (same, 10, 2), (long_ago, 600, 2), (near, 10, 0.1)):
+        since, due_at = now - timedelta(minutes=silent_min), now + timedelta(minutes=due_min)
+        SiteState.objects.using("owner").filter(site=site).update(
+            reachability="unreachable", reachability_since=since, last_good_at=since, misses=6
+        )
+        PollSchedule.objects.using("owner").filter(site=site).update(next_poll_at=due_at, backoff=4, interval_s=30)
+    record_reports([polled(ours, "up")], poller="test")
+    due_s = {
+        row.site.slug: (row.next_poll_at - now).total_seconds()
+        for row in PollSchedule.objects.using("owner").select_related("site")
+    }
+    assert 0 <= due_s["same"] <= 31
+    assert due_s["long-ago"] == 120  # it fell by itself
+    assert due_s["near"] == 6
+    assert PollSchedule.objects.using("owner").get(site=same).backoff == 4  # one more miss, and it waits again

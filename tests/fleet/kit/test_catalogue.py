@@ -71,6 +71,7 @@ OPEN: dict[str, dict[str, set[str]]] = {
     "people_user_groups": {"app_base": ALL},
     "people_user_user_permissions": {"app_base": ALL},
     "rollup_progress": {WIDE: KEEP},
+    "rollup_stale": {WIDE: ALL},
 }
 
 

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("edge_sites", "0009_dial_out"),
+        ("edge_sites", "0013_journal_holes"),
     ]
 
     operations = [

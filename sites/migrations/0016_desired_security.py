@@ -8,7 +8,7 @@ KEEP = ("SELECT", "INSERT", "UPDATE")
 
 
 class Migration(migrations.Migration):
-    dependencies = [("edge_sites", "0011_desired")]
+    dependencies = [("edge_sites", "0015_desired")]
 
     operations = [
         protect("edge_sites_desireddocument", grants=KEEP),

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("edge_sites", "0010_push_certificates"),
+        ("edge_sites", "0014_push_certificates"),
     ]
 
     operations = [
