@@ -9,12 +9,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleet.api import api
-from tests.openapi import Operation, operations
+from tests.openapi import NAMED, Operation, operations
 from tests.sites.identities import keys
+from tests.sites.told import told_for
 
 OPERATIONS = operations()
 SCHEMAS = api.get_openapi_schema()["components"]["schemas"]
-FIELDS = sorted({*SCHEMAS["SiteIn"]["properties"], "fingerprint", "reason", "pre_authorised"})
+FIELDS = sorted(
+    {*SCHEMAS["SiteIn"]["properties"], *("fingerprint", "reason", "pre_authorised"), *("content", "expect", "env")}
+)
 QUERY = sorted(
     {
         row["name"]
@@ -23,6 +26,7 @@ QUERY = sorted(
         for row in description.get("parameters", [])
         if row["in"] == "query"
     }
+    | set(NAMED)
 )
 text = st.text(max_size=40) | st.sampled_from(
     ["some-site", "ours", "active", "Europe/Berlin", "203.0.113.1:9100", "\x00"]
@@ -34,7 +38,8 @@ queries = st.dictionaries(st.sampled_from(QUERY), text | st.integers().map(str) 
 
 
 def never_a_fault(client: Any, operation: Operation, slug: str, query: dict[str, str], body: Any) -> None:
-    path = operation.path.format(slug=quote(slug, safe="") or "x")
+    named = {name: quote(str(query.get(name, value)), safe="") or "x" for name, value in NAMED.items()}
+    path = operation.path.format(slug=quote(slug, safe="") or "x", **named)
     address = f"{path}?{urlencode(query, errors='replace')}"
     response = client.generic(operation.method, address, json.dumps(body), content_type="application/json")
     assert response.status_code < 500, (str(operation), slug, query, body)
@@ -44,7 +49,9 @@ def never_a_fault(client: Any, operation: Operation, slug: str, query: dict[str,
 
 def fuzz(role: str, make_provider: Any, make_site: Any, api_client: Any, examples: int) -> None:
     provider = make_provider("ours")
-    keys(make_site("some-site", provider))
+    site = make_site("some-site", provider)
+    keys(site)
+    told_for("freeze", site)
     client = api_client(role, provider=provider if role.startswith("provider") else None)
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
