@@ -118,13 +118,13 @@ def check(content: Mapping[str, Any]) -> None:
         raise DraftError("", str(error)) from None
 
 
-def text_of(content: Mapping[str, Any] | None, bodies: Mapping[str, bytes]) -> str:
-    """The draft that says the same as `content`, to be changed; configurations found in `bodies` are written out."""
-    return json.dumps(value_of(content, bodies), indent=2, ensure_ascii=False)
+def text_of(value: Mapping[str, Any]) -> str:
+    """A draft as a text to be read and changed."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def value_of(content: Mapping[str, Any] | None, bodies: Mapping[str, bytes]) -> dict[str, Any]:
-    """The same as a value."""
+    """The draft that says the same as `content`, to be changed; configurations found in `bodies` are written out."""
     draft = shape(content)
     workloads = []
     for one in draft.workloads:

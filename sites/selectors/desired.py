@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from django.conf import settings
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from agent.protocol.desired import Document
 from fleet.kit.errors import Conflict, NotFound
@@ -285,3 +285,20 @@ def recovering_in(who: Scope) -> QuerySet[SiteDesired]:
     """Sites that have not told their counters since the database was restored."""
     found = SiteDesired.objects.filter(recovering=True, site__life=Life.ACTIVE).select_related("site", "site__provider")
     return found.filter(inside(who.limits, prefix="site__")) if who.limited else found
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How far the recovery after a restore is: `told` of `total` sites have told their counters."""
+
+    told: int
+    total: int
+
+
+def recovery_of(who: Scope) -> Recovery | None:
+    """How far it is among the sites that the viewer may see; None while none recovers. One query."""
+    found = SiteDesired.objects.filter(site__life=Life.ACTIVE)
+    if who.limited:
+        found = found.filter(inside(who.limits, prefix="site__"))
+    counts = found.aggregate(total=Count("pk"), left=Count("pk", filter=Q(recovering=True)))
+    return Recovery(counts["total"] - counts["left"], counts["total"]) if counts["left"] else None

@@ -216,10 +216,10 @@ def test_the_largest_wheel_is_taken(api_client):
 def test_blobs_are_put_by_the_fleets_administrators_and_listed_by_those_who_apply(make_provider, api_client):
     blob(b"{}")
     own = make_provider("own")
-    before = contents()
     limited = [api_client("admin", provider=own), api_client("admin", regions=["DACH"])]
     others = [api_client(role) for role in ("viewer", "operator", "manager")]
     others += [api_client(role, provider=own) for role in ("provider_viewer", "provider_operator")]
+    before = contents()
     for client in (*limited, *others):
         assert_error(put(client, "configs", b'{"env": {"A": "1"}}'), 403, "not_allowed")
         assert_error(put(client, "wheels", b"PK wheel"), 403, "not_allowed")
