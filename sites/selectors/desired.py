@@ -1,6 +1,6 @@
 """What sites are told to run: what is to be signed, handed over or asked, and how far they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -8,13 +8,16 @@ from uuid import UUID
 import msgspec
 from django.conf import settings
 from django.db import connections
+from django.db.models import Count, Q, QuerySet
 
 from agent.protocol.desired import Document
 from fleet.kit.errors import Conflict, NotFound
-from fleet.kit.tenancy import DEFAULT, job, scope
+from fleet.kit.tenancy import DEFAULT, Scope, job, scope
 from sites.addresses import Network
 from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired
+from sites.selectors.access import inside
 from sites.selectors.polling import networks_of
+from sites.states import Answer, BlobKind, Life
 from sites.wire import Peer
 
 DELIVERY = job("delivery")
@@ -180,18 +183,122 @@ def blobs(digests: Sequence[str]) -> dict[str, bytes]:
 # One site ---------------------------------------------------------------------------------------------------
 def desired_of(site: Site) -> SiteDesired | None:
     """How far a site that get_site() handed out is with what it was told, with its newest document."""
-    return SiteDesired.objects.filter(site=site).select_related("document").first()
+    found = SiteDesired.objects.filter(site=site).select_related("document").defer("document__envelope")
+    return found.first()
+
+
+def documents_in(site: Site) -> QuerySet[DesiredDocument]:
+    """Documents of a site, without their envelopes."""
+    return DesiredDocument.objects.filter(site=site).defer("envelope")
 
 
 def documents_of(site: Site, *, before: int | None = None, limit: int = 20) -> list[DesiredDocument]:
     """Documents of a site, newest first, without their envelopes; from id `before` down."""
-    found = DesiredDocument.objects.filter(site=site).defer("envelope")
+    found = documents_in(site)
     if before is not None:
         found = found.filter(pk__lt=before)
     return list(found.order_by("-pk")[:limit])
 
 
+def get_document(site: Site, version: str) -> DesiredDocument:
+    """The document of a site by `epoch.version`, with its envelope. Raises NotFound."""
+    epoch, _, number = version.partition(".")
+    found = None
+    if _is_count(epoch) and _is_count(number):
+        found = DesiredDocument.objects.filter(site=site, epoch=int(epoch), version=int(number)).first()
+    if found is None:
+        raise NotFound("There is no such document of this site.")
+    return found
+
+
+def receipts_in(site: Site) -> QuerySet[DesiredReceipt]:
+    """Receipts of a site, without their envelopes."""
+    found = DesiredReceipt.objects.filter(site=site).select_related("document")
+    return found.defer("envelope", "document__envelope")
+
+
 def receipts_of(site: Site, *, limit: int = 50) -> list[DesiredReceipt]:
     """Receipts of a site, newest first, without their envelopes."""
-    found = DesiredReceipt.objects.filter(site=site).select_related("document").defer("envelope", "document__envelope")
-    return list(found.order_by("-received_at", "-pk")[:limit])
+    return list(receipts_in(site).order_by("-received_at", "-pk")[:limit])
+
+
+def get_receipt(site: Site, number: str) -> DesiredReceipt:
+    """A receipt of a site by its number, with its envelope. Raises NotFound."""
+    found = DesiredReceipt.objects.filter(site=site, pk=int(number)).first() if _is_count(number) else None
+    if found is None:
+        raise NotFound("There is no such receipt of this site.")
+    return found
+
+
+def standing_of(site: Site, standing: SiteDesired | None) -> DesiredDocument | None:
+    """The document that says what the site runs now, as far as is known: the newest, unless that came to nothing.
+
+    Then it is the newest that the site has applied by its own receipt; None where there is none.
+    """
+    if standing is None or standing.document is None:
+        return None
+    if not came_to_nothing(standing):
+        return standing.document
+    applied = DesiredReceipt.objects.filter(site=site, state="applied").exclude(document=None)
+    receipt = applied.select_related("document").defer("envelope", "document__envelope").order_by("-pk").first()
+    return receipt.document if receipt else None
+
+
+def came_to_nothing(standing: SiteDesired) -> bool:
+    """Whether the newest document was refused, by the signer or the site, or undone."""
+    document = standing.document
+    if document is None:
+        return False
+    is_told = (standing.reported_epoch, standing.reported_version) == (document.epoch, document.version)
+    undone = is_told and standing.reported_state in ("failed", "rolled_back")
+    return bool(document.refused) or standing.answer == Answer.REFUSED or undone
+
+
+def configs_of(who: Scope, contents: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    """The configurations that these contents name, by digest; none for a viewer of some providers only.
+
+    Blobs are the fleet's, and row-level security gives their bytes to whoever sees all of it.
+    """
+    named = {one.get("config_sha256") for content in contents for one in content.get("workloads", [])} - {None}
+    if not named or not who.wide:
+        return {}
+    found = Blob.objects.filter(digest__in=named, kind=BlobKind.CONFIG).only("digest", "body")
+    return {row.digest: bytes(row.body) for row in found}
+
+
+def blob_list() -> QuerySet[Blob]:
+    """Every blob by what a viewer of some providers may know of it too."""
+    return Blob.objects.only("digest", "kind", "size")
+
+
+def wheels() -> list[Blob]:
+    """Wheels of the agent."""
+    return list(blob_list().filter(kind=BlobKind.WHEEL).order_by("digest"))
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+# After a restore --------------------------------------------------------------------------------------------
+def recovering_in(who: Scope) -> QuerySet[SiteDesired]:
+    """Sites that have not told their counters since the database was restored."""
+    found = SiteDesired.objects.filter(recovering=True, site__life=Life.ACTIVE).select_related("site", "site__provider")
+    return found.filter(inside(who.limits, prefix="site__")) if who.limited else found
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How far the recovery after a restore is: `told` of `total` sites have told their counters."""
+
+    told: int
+    total: int
+
+
+def recovery_of(who: Scope) -> Recovery | None:
+    """How far it is among the sites that the viewer may see; None while none recovers. One query."""
+    found = SiteDesired.objects.filter(site__life=Life.ACTIVE)
+    if who.limited:
+        found = found.filter(inside(who.limits, prefix="site__"))
+    counts = found.aggregate(total=Count("pk"), left=Count("pk", filter=Q(recovering=True)))
+    return Recovery(counts["total"] - counts["left"], counts["total"]) if counts["left"] else None

@@ -25,6 +25,7 @@ from agent.protocol.desired import (
 from fleet.kit import audit, live
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import Rights, Scope, scope
+from sites.drafts import Draft
 from sites.models import Blob, DesiredDocument, Site, SiteDesired
 from sites.selectors.desired import document_of
 from sites.services.sites import allow, object_of
@@ -122,6 +123,23 @@ def apply(
         )
         _tell(locked)
     return document
+
+
+def apply_draft(
+    *, actor: Scope, rights: Rights, site: Site, draft: Draft, reason: str, expect: int | None = None
+) -> DesiredDocument:
+    """The same for a draft: the configurations that are written in it are kept, where they are not yet.
+
+    All or nothing. Raises what apply() and put_config() raise; a new configuration needs the right to keep one.
+    """
+    with scope(actor):
+        allow(rights, "site.apply", _lock(site))
+        known = set(Blob.objects.filter(digest__in=list(draft.configs)).values_list("digest", flat=True))
+        for name, body in draft.configs.items():
+            if name not in known:
+                _allow_blobs(rights)
+                _put_blob(actor, BlobKind.CONFIG, body)
+        return apply(actor=actor, rights=rights, site=site, content=draft.content, reason=reason, expect=expect)
 
 
 def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: str) -> DesiredDocument:
