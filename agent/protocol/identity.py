@@ -125,13 +125,15 @@ class EnrolRequest(Struct, frozen=True, kw_only=True):
 class Certificates(Struct, frozen=True, kw_only=True):
     """What a site is given: its certificate and its issuer's (leaf first), and the roots to trust, all PEM.
 
-    `gateway` is where it calls from now on, for renewals.
+    `gateway` is where it calls from now on, for renewals. `documents` are the certificates of the keys that may sign
+    desired state; the site believes those that a root of its own has issued (agent.apply.trust).
     """
 
     gateway: Endpoint
     chain: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=4)]
     roots: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=4)]
     fleet: Annotated[str, Meta(max_length=120)]
+    documents: Annotated[tuple[Pem, ...], Meta(max_length=4)] = ()
 
 
 class EnrolAnswer(Struct, frozen=True, kw_only=True):
