@@ -7,7 +7,8 @@ import pwd
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -101,8 +102,26 @@ def pins_of(identity: Identity) -> Pins:
     return Pins(fleet=certificates.fleet, provider=provider, site=identity.site, roots=certificates.roots)
 
 
+@contextmanager
+def _as_owner_of(folder: Path) -> Iterator[None]:
+    """Read what belongs to the agent as the agent, so that SQLite leaves no file of root's behind. Raises PinsError."""
+    mine = os.geteuid()
+    try:
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise PinsError(f"{folder} cannot be read: {error.strerror}") from None
+    if mine == 0:
+        os.seteuid(owner)
+    try:
+        yield
+    finally:
+        if mine == 0:
+            os.seteuid(mine)
+
+
 def _pin(folder: Folder, config: Config, *, again: bool) -> int:
-    identity = read_identity(config.folder)
+    with _as_owner_of(config.folder):
+        identity = read_identity(config.folder)
     if identity is None or identity.certificates is None:
         raise IdentityError("this machine has not enrolled yet: run `archipelago-agent enrol` first")
     pins = pins_of(identity)

@@ -275,10 +275,11 @@ def test_what_cannot_be_staged(wheel: Path, newer: bytes, tmp_path: Path) -> Non
     with pytest.raises(ApplyError, match=r"^this agent was not installed by install.sh, so it cannot replace itself$"):
         part.changes(wanting(NEW, newer), Wheel(newer))
     lacking = edited(newer, tmp_path, "METADATA", "Requires-Dist: tzdata", "Requires-Dist: not-there>=3")
+    first = "the agent cannot be installed: what it needs must be installed first: "
     for sent, why in (
-        (lacking, "the agent cannot be installed: what it needs must be installed first: No matching distribution found for not-there>=3"),
+        (lacking, f"{first}No matching distribution found for not-there>=3"),
         (wheel.read_bytes(), f"the wheel holds agent {OLD}, not {NEW}"),
-        (b"PK", "the agent cannot be installed: what it needs must be installed first: "),
+        (b"PK", first),
     ):
         with pytest.raises(ApplyError) as raised:
             part.stage(wanting(NEW, sent), change, Wheel(sent))
