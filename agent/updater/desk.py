@@ -46,6 +46,8 @@ class Desk:
             raise ApplyError("the document says nothing of packages")
         if request.command == "changes":
             change = self._steps.changes(document.os)
+            if change is None:  # it holds as it is, so it may be brought back later
+                self._note_kept(taken)
             return Answer() if change is None else Answer(before=change.before, after=change.after)
         if request.command == "check":
             found = self._steps.check(document.os)
@@ -70,10 +72,13 @@ class Desk:
         elif request.command == "restore":
             self._steps.restore(wanted)
         elif request.command == "keep":
-            newest = self._folder.held(NEWEST)
-            if newest is not None and not taken.is_kept:
-                self._folder.put_held(KEPT, newest)
+            self._note_kept(taken)
             self._steps.keep(wanted)
+
+    def _note_kept(self, taken: Taken) -> None:
+        newest = self._folder.held(NEWEST)
+        if newest is not None and not taken.is_kept:
+            self._folder.put_held(KEPT, newest)
 
     def _check_timely(self, taken: Taken) -> None:
         """Nothing is begun for a document that has expired, nor while the newest says to hold. Raises ApplyError."""

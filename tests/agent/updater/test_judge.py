@@ -126,3 +126,12 @@ def test_a_document_without_packages(box: Box) -> None:
         Request(command="stage", document=box.document({}, os=None), certificates=(box.certificate,))
     )
     assert answer.error == "the document says nothing of packages"
+
+
+def test_a_document_that_held_as_it_was_may_be_brought_back(box: Box) -> None:
+    first, same, failing = box.document(NEW), box.document(NEW), box.document({"alpha": "1.7"})
+    box.all(first, "changes", "stage", "switch", "keep")
+    assert box.do("changes", same).after == ""
+    box.do("changes", failing)
+    assert box.ask("stage", failing).error != ""
+    assert box.do("changes", same).after == ""
