@@ -197,15 +197,18 @@ def _reboot(site: Site, work: Work, document: Document) -> Step:
     halt = _pause(site, work, document)
     if halt is not None:
         return halt
-    if document.os is None or document.os.reboot != "if_required":
+    if document.os is None or document.os.reboot == "never":
         return _held(work, "it holds after a reboot, which it does not ask for now", wait_s=RETRY_S[1])
-    if work.state == "held":
-        return Step(_applying(work))
     if not site.trying.is_asked:
+        try:
+            site.machine.reboot()
+        except ApplyError as error:
+            if not error.transient:
+                raise
+            return _held(work, str(error), wait_s=RETRY_S[1])  # its window opens later
         log.warning("the machine is to boot anew, as the document asks")
-        site.machine.reboot()
         site.trying.is_asked, site.trying.note = True, "the machine boots anew"
-        return Step(wait_s=LOOK_S)
+        return Step(_applying(work) if work.state == "held" else None, wait_s=LOOK_S)
     if time.monotonic() - site.trying.began_s > REBOOT_S:
         raise ApplyError("the machine did not boot anew when it was asked to")
     return Step(wait_s=LOOK_S)

@@ -1,14 +1,21 @@
 """What this machine has: what its reports are read from, and what documents can change at it."""
 
 import logging
+import os
+import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
+from agent import __version__
 from agent.apply.machine import ThisMachine
+from agent.apply.os_part import OsPart
 from agent.apply.part import ApplyError, Part
+from agent.apply.releases import CURRENT, Releases
+from agent.apply.self_update import SelfUpdate
 from agent.backends.base import Backend
 from agent.backends.host import HostBackend
 from agent.config import Config, EngineConfig
@@ -23,12 +30,42 @@ STARTED_BOOT: Final = "started-boot"
 log = logging.getLogger("agent")
 
 
-class Equipment:
-    """This machine, and its container engine if the configuration names one."""
+class _Machine(ThisMachine):
+    """This machine, which archipelago-updater has the right to boot anew."""
 
-    def __init__(self, config: Config, site: UUID, verdict: Callable[[], Verdict]) -> None:
+    def __init__(self, packages: OsPart) -> None:
+        super().__init__()
+        self._packages = packages
+
+    def reboot(self) -> None:
+        """See Machine."""
+        self._packages.reboot()
+
+
+class Known(Protocol):
+    """What the parts need of the running agent."""
+
+    def envelope(self) -> bytes:
+        """The envelope of the document that is being applied."""
+        ...
+
+    def certificates(self) -> tuple[str, ...]:
+        """Those of the keys that sign documents."""
+        ...
+
+    def is_polled(self) -> bool:
+        """Whether the centre has polled this process."""
+        ...
+
+
+class Equipment:
+    """This machine, its packages, its container engine if the configuration names one, and the agent's own releases."""
+
+    def __init__(self, config: Config, site: UUID, verdict: Callable[[], Verdict], known: Known) -> None:
         """`verdict` is that of the probes."""
-        self.machine = ThisMachine()
+        self._packages = OsPart(Path(config.os.updater), lambda document: known.envelope(), known.certificates)
+        self.machine = _Machine(self._packages)
+        self._self_update = _self_update(known)
         self._folder = config.folder
         self._workloads: Workloads | None = None
         self._engine_backend: EngineBackend | None = None
@@ -42,8 +79,9 @@ class Equipment:
 
     @property
     def parts(self) -> list[Part]:
-        """What documents can change here, in the order in which it is done."""
-        return [self._workloads] if self._workloads is not None else []
+        """What documents can change here, in the order in which it is done: the agent itself comes last."""
+        possible: list[Part | None] = [self._workloads, self._packages, self._self_update]
+        return [part for part in possible if part is not None]
 
     def begin(self) -> bool:
         """Once after a boot, before any step of a document: start the workloads that ran. False: try again later."""
@@ -74,4 +112,18 @@ def _settings(config: EngineConfig) -> EngineSettings:
         registries={one.registry: Credentials(one.username, Path(one.password_file)) for one in config.registries},
         folders=tuple(Path(folder) for folder in config.folders),
         interval_s=config.interval_s,
+    )
+
+
+def _self_update(known: Known) -> SelfUpdate | None:
+    """The agent's own releases, where it was installed as deploy/agent/install.sh does."""
+    folder = Path(sys.prefix).parent
+    base = folder.parent / "base" / "bin" / "python"
+    if not (folder / CURRENT).is_symlink() or not base.exists():
+        return None
+    return SelfUpdate(
+        Releases(folder, base),
+        running=__version__,
+        polled=known.is_polled,
+        restart=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )

@@ -15,6 +15,7 @@ import psutil
 from agent import __version__
 from agent.apply.applier import Applier
 from agent.apply.desk import Desk
+from agent.apply.part import ApplyError
 from agent.apply.setup import open_desk
 from agent.apply.store import FOLDER, FileStore
 from agent.commands.arguments import add_config, add_lifetime, endpoint, serve, uuid
@@ -154,7 +155,7 @@ class _Host:
         """Until a signal ends it."""
         end = signal_to_end()
         folder = self._config.folder
-        equipment = Equipment(self._config, self._site, lambda: self._prober.verdict)
+        equipment = Equipment(self._config, self._site, lambda: self._prober.verdict, self)
         backend = equipment.backend
         status = StatusServer(folder / SOCKET, self.status)
         listen = self._config.endpoint
@@ -216,6 +217,24 @@ class _Host:
         for identity in self._kept.identities:
             desk.certify(identity)
         return desk
+
+    # What the parts of documents ask of us: agent.commands.equipment.Known.
+    def envelope(self) -> bytes:
+        """The envelope of the document that is being applied. Raises ApplyError while there is none."""
+        work = self._desk.part_sites()[self._site].work if self._desk is not None else None
+        if work is None:
+            raise ApplyError("no document is being applied")
+        return work.envelope
+
+    def certificates(self) -> tuple[str, ...]:
+        """Those of the keys that sign documents."""
+        assert self._kept is not None
+        known = self._kept.keeper.identity(self._site).certificates
+        return known.documents if known is not None else ()
+
+    def is_polled(self) -> bool:
+        """Whether the centre has polled this process."""
+        return self._memory is not None and self._site in self._memory.polled_at_s
 
     def status(self) -> Status:
         """What `archipelago-agent status` shows."""

@@ -51,7 +51,20 @@ def test_probes_are_read_with_their_defaults(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("site = 1", "site is not known here; allowed are state, listen, dial_out, log_level, journal_bytes, probes"),
+        (
+            "site = 1",
+            "site is not known here; allowed are state, listen, dial_out, log_level, journal_bytes, probes, engine, os",
+        ),
+        (
+            "dial_out = true\n[os]\nallow = 1",
+            "os.allow is not known here; allowed are updater, also, without_rollback, reboot, reboot_windows,"
+            " time_zone",
+        ),
+        (
+            'dial_out = true\n[os]\nreboot_windows = ["Sunday"]',
+            "os: 'Sunday' is no window such as `Sun 02:00-04:00` or `23:00-01:00`",
+        ),
+        ('dial_out = true\n[os]\ntime_zone = "Mars/Olympus"', "os: no time zone 'Mars/Olympus'"),
         ("", 'give either listen = "ADDRESS:PORT" or dial_out = true: a site is dialled or calls, not both'),
         (
             'listen = "0.0.0.0:1"\ndial_out = true',

@@ -111,11 +111,14 @@ class Machine:
         self.boot = BOOT
         self.at = AT + timedelta(hours=1)
         self.reboots = 0
+        self.closed = ""  # why it may not boot anew just now
 
     def now(self) -> datetime:
         return self.at
 
     def reboot(self) -> None:
+        if self.closed:
+            raise ApplyError(self.closed, transient=True)
         self.reboots += 1
 
 

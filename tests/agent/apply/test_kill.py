@@ -133,18 +133,16 @@ ADDRESS = "127.122.0.9"
 AGENT = """
 import asyncio, sys, time
 from pathlib import Path
+from agent.commands.equipment import Equipment
 from agent.commands.run import _Host
 from agent.config import Config
 from agent.process import log_to_stdout
 from tests.agent.apply.documents import FolderPart
 from tests.agent.factories import AT, SITE
 
-class Toy(_Host):
-    def _parts(self):
-        return [FolderPart(self._config.folder / "world", lambda what: time.sleep(0.004))]
-
+Equipment.parts = property(lambda self: [FolderPart(self._folder / "world", lambda what: time.sleep(0.004))])
 log_to_stdout()
-asyncio.run(Toy(Config(state=sys.argv[1], listen=sys.argv[2]), SITE, None).run())
+asyncio.run(_Host(Config(state=sys.argv[1], listen=sys.argv[2]), SITE, None).run())
 """
 
 

@@ -278,9 +278,21 @@ class TestReboot:
         bench.run()
         assert bench.state == (1, "applied")
 
-    @pytest.mark.parametrize("reboot", ["never", "window"])
-    def test_without_leave_to_reboot_it_waits_for_one(self, bench: Bench, reboot: str) -> None:
-        self.run_to_reboot(bench, reboot)
+    def test_it_waits_for_the_window_of_the_site(self, bench: Bench) -> None:
+        bench.machine.closed = "the window opens on Sunday at 02:00"
+        self.run_to_reboot(bench, "window")
+        assert (bench.machine.reboots, bench.state) == (0, (1, "held"))
+        assert bench.desk.status(SITE).detail == "the window opens on Sunday at 02:00"
+        bench.machine.closed = ""
+        for _ in range(3):
+            bench.step()
+        assert (bench.machine.reboots, bench.state) == (1, (1, "applying"))
+        bench.machine.boot = NEXT_BOOT
+        bench.run()
+        assert bench.state == (1, "applied")
+
+    def test_without_leave_to_reboot_it_waits_for_one(self, bench: Bench) -> None:
+        self.run_to_reboot(bench, "never")
         assert bench.machine.reboots == 0
         assert bench.noted.entries == [entry(1, "held", "it holds after a reboot, which it does not ask for now")]
         bench.machine.boot = NEXT_BOOT
