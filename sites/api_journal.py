@@ -54,7 +54,10 @@ def envelopes(request: ScopedRequest, slug: str, limit: int = 100, cursor: str |
 
 
 @router.get(
-    "/sites/{slug}/journal/envelopes/{envelope}", response={200: dict[str, Any]}, summary="A signed page as received"
+    "/sites/{slug}/journal/envelopes/{envelope}",
+    response={200: dict[str, Any]},
+    summary="A signed page as received",
+    url_name="journal_download",
 )
 def download(request: ScopedRequest, slug: str, envelope: int) -> HttpResponse:
     """The DSSE envelope byte by byte as it came from the site: the evidence."""
