@@ -195,6 +195,9 @@ def split_listen(text: str) -> tuple[str, int]:
     return address, int(port)
 
 
+_TABLES: Final[dict[str, type[Struct]]] = {"os": OsConfig, "engine": EngineConfig, "engine.registries": Registry}
+
+
 # Checks that no type carries ----------------------------------------------------------------------------------
 def _check(config: Config) -> None:
     """Raises ValueError with key and reason."""
@@ -290,9 +293,10 @@ def _joined(key: str, name: str) -> str:
 
 
 def _fields(key: str, raw: dict[str, Any]) -> list[str]:
-    """The keys that are allowed at a place: the file's own, those of `os`, or those of a probe of its kind."""
-    if key == "os":
-        return list(OsConfig.__struct_fields__)
+    """The keys that are allowed at a place: the file's own, those of a table, or those of a probe of its kind."""
+    table = _TABLES.get(re.sub(r"\[\d+\]", "", key))
+    if table is not None:
+        return list(table.__struct_fields__)
     place = re.fullmatch(r"probes\[(\d+)\]", key)
     if place is None:
         return list(Config.__struct_fields__)

@@ -13,7 +13,8 @@ usage: install.sh [--wheel FILE] [--config EXAMPLE] [--prefix FOLDER] [--python 
        install.sh --uninstall [--purge] [--prefix FOLDER]
 
   --wheel FILE       the agent's wheel; default: the only archipelago_agent-*.whl beside this script
-  --config EXAMPLE   what to begin with where there is no configuration: direct (default), dial-out, containers, or a file
+  --config EXAMPLE   what to begin with where there is no configuration: direct (default), dial-out, containers,
+                     engine, or a file
   --prefix FOLDER    where the program goes; default: /opt/archipelago-agent
   --python PROGRAM   Python 3.11 or newer; default: python3
   --offline FOLDER   take the packages it needs from wheels in that folder, not from a package index
