@@ -21,9 +21,10 @@ _TABLES: Final = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
 """
+# Of other roles' sessions the owner sees whose they are, and nothing more; PostgreSQL's own have no user.
 _SESSIONS: Final = """
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND usename IS NOT NULL AND pid <> pg_backend_pid()
 """
 # All that the owner made. CASCADE takes partitions, keys and policies along.
 _EMPTY: Final = """

@@ -124,7 +124,7 @@ def _database(console: Console) -> Iterator[str]:
             finally:
                 supervisor.stop_all()
     except BlockingIOError as error:
-        raise StackError(f"Archipelago is running at {error.strerror}, from another folder.") from None
+        raise StackError(f"Archipelago is running at {error.strerror}, or just ending; stop that first.") from None
 
 
 def _is_named(name: str) -> bool:

@@ -32,7 +32,7 @@ from sites.selectors.desired import deliveries, document_to_sign, recovery_of, u
 from sites.services import desired
 from sites.services.delivery import Told, record_signatures, record_told
 from tests.conftest import TEST, everything
-from tests.database import OWNER, protected, rows
+from tests.database import APP, OWNER, protected, rows
 from tests.sites.joined import owned, present
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -240,7 +240,7 @@ def test_a_database_that_is_not_empty_or_in_use_is_left_alone(
     run(backup, tmp_path / "a.backup")
     with pytest.raises(StackError, match="not empty"):
         run(restore, tmp_path / "a.backup")
-    rows("SELECT 1", using=OWNER)
+    rows("SELECT 1", using=APP)  # the application's, of which the owner sees little
     given = Namespace(path=tmp_path / "a.backup", keys=None, replace=True)
     with pytest.raises(StackError, match="stop the dashboard first"):
         list(restore(given, owner))
