@@ -30,6 +30,16 @@ from agent.protocol.desired import (
 )
 
 MAX_DRAFT_CHARS: Final = 1 << 20
+# What a member must look like, for people.
+_FORMS: Final = {
+    "image": "an image is named with its digest: registry/name@sha256: and 64 hex digits, in lower case",
+    "name": "a name has up to 63 lower-case letters, digits and hyphens, and no hyphen at either end",
+    "volume": "a volume's name has up to 63 lower-case letters, digits and hyphens",
+    "blob": "a wheel is named by its digest: sha256: and 64 hex digits",
+    "config_sha256": "a configuration is named by its digest: sha256: and 64 hex digits",
+    "target": "a path begins with /",
+    "folder": "a path begins with /",
+}
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -89,8 +99,11 @@ def read_value(value: object) -> Draft:
     try:
         draft = msgspec.convert(value, _Draft)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        reason, _, place = str(error).partition(" - at `$")
-        raise DraftError(place.rstrip("`").lstrip("."), reason) from None
+        reason, _, path = str(error).partition(" - at `$")
+        place = path.rstrip("`").lstrip(".")
+        if "matching regex" in reason:
+            reason = _FORMS.get(place.rpartition(".")[2], reason)
+        raise DraftError(place, reason) from None
     configs: dict[str, bytes] = {}
     workloads = []
     for number, one in enumerate(draft.workloads):

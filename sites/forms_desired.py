@@ -198,13 +198,16 @@ class ReasonForm(forms.Form):
 def workload_initial(value: Mapping[str, Any]) -> dict[str, Any]:
     """A workload of a draft as the form has it."""
     limits, health, config = value.get("limits") or {}, value.get("health") or {}, value.get("config") or {}
-    found = {name: value.get(name) for name in ("name", "version", "image", "settle_s")}
-    found |= {name: health[name] for name in ("interval_s", "timeout_s", "retries", "grace_s") if name in health}
+    found = {name: value.get(name) for name in ("name", "version", "image")} | {
+        "settle_s": _short(value.get("settle_s"))
+    }
+    times = ("interval_s", "timeout_s", "retries", "grace_s")
+    found |= {name: _short(health[name]) for name in times if name in health}
     found |= {name: config.get(name) for name in ("env", "network", "user", "read_only")}
     memory = limits.get("mem_bytes")
     return found | {
-        "cpus": limits.get("cpus"),
-        "mem_mib": round(memory / _MIB, 3) if memory else None,
+        "cpus": _short(limits.get("cpus")),
+        "mem_mib": _short(memory / _MIB if memory else None),
         "health_command": list(health.get("command") or ()),
         "command": list(config.get("command") or ()),
         "ports": [_port_text(port) for port in config.get("ports") or ()],
@@ -232,6 +235,11 @@ def put_error(error: DraftError, workloads: Sequence[forms.Form], machine: forms
     names = {"os": inner.partition(".")[0].partition("[")[0], "agent": f"agent_{inner}"}
     name = names.get(first, "")
     machine.add_error(name if name in machine.fields else None, str(error) if name == "" else error.reason)
+
+
+def _short(number: float | None) -> str:
+    """A number without the zeros that say nothing; exact."""
+    return "" if number is None else repr(float(number)).removesuffix(".0")
 
 
 def _port(line: str) -> dict[str, Any]:

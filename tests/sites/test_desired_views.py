@@ -185,7 +185,7 @@ def test_a_version_in_words(oslo, signed_in):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"w-0-image": "pos:latest"}, "Expected `str` matching regex"),
+        ({"w-0-image": "pos:latest"}, "an image is named with its digest"),
         ({"w-0-ports": "eighty"}, "“eighty” is no port"),
         ({"w-0-mounts": "data"}, "“data” is no mount"),
         ({"w-0-env": "A B=1"}, "no variable of an environment"),
@@ -230,7 +230,7 @@ def test_a_wheel_comes_with_the_form(oslo, signed_in):
     [
         ("{", "line 1, column 2"),
         ('{"workloads": 1}', "workloads : Expected `array`"),
-        ('{"workloads": [{"name": "pos", "image": "x"}]}', "workloads[0].image"),
+        ('{"workloads": [{"name": "pos", "image": "x"}]}', "workloads[0].image : an image is named"),
         ('{"workloads": [], "workloads": []}', "workloads : it is there twice"),
         ('{"standard": {"id": 1}}', "standard : Expected `null`"),
         ('{"nothing": 1}', "unknown field `nothing`"),
