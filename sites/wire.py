@@ -27,7 +27,7 @@ TOTAL_TIMEOUT_S = 10.0
 SWEEP_S = 0.25
 SPARE_FILES = 500
 # Handshakes at once: with thousands side by side each would take longer than it may.
-HANDSHAKES = 256
+HANDSHAKES = 128
 # A kept connection is dialled anew once a day, so that it never outlives its certificate by much.
 MAX_AGE_S = 24 * 3600.0
 

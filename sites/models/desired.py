@@ -61,7 +61,12 @@ class DesiredDocument(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"document {self.epoch}.{self.version} of site {self.site_id}"
+        return f"document {self.number} of site {self.site_id}"
+
+    @property
+    def number(self) -> str:
+        """How people and addresses name it: `epoch.version`."""
+        return f"{self.epoch}.{self.version}"
 
 
 class SiteDesired(models.Model):

@@ -223,7 +223,7 @@ def test_what_cannot_be_restored_changes_nothing(
     elif damage == "nothing":
         data = bytearray(b"no tar")
     elif damage == "older":
-        data = data.replace(b'"0012_desired_security"', b'"0012_desired_securitz"', 1)
+        data = data.replace(b'"0016_desired_security"', b'"0016_desired_securitz"', 1)
     else:
         data = data.replace(b'"edge_sites_site": 1,', b'"edge_sites_site": 9,', 1)
     (tmp_path / "a.backup").write_bytes(bytes(data))
