@@ -8,6 +8,7 @@ llhttp's work (httptools); nothing here parses by itself.
 import asyncio
 import hashlib
 import resource
+import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,8 +27,10 @@ CONNECT_TIMEOUT_S = 3.0
 TOTAL_TIMEOUT_S = 10.0
 SWEEP_S = 0.25
 SPARE_FILES = 500
-# Handshakes at once: with thousands side by side each would take longer than it may.
-HANDSHAKES = 128
+# Connections that are being opened at once, most of them waiting for a far side; and of these, handshakes, which cost
+# CPU here: when a whole fleet comes back, hundreds side by side would each take longer than it may, and be begun again.
+OPENING = 256
+HANDSHAKES = 32
 # A kept connection is dialled anew once a day, so that it never outlives its certificate by much.
 MAX_AGE_S = 24 * 3600.0
 
@@ -233,6 +236,7 @@ class Wire:
         """`tls` shows our certificate and trusts the fleet's root. None, plaintext, is for tests of the transport."""
         self.loop = loop
         self.tls = tls
+        self._opening = asyncio.Semaphore(OPENING)
         self._handshakes = asyncio.Semaphore(HANDSHAKES)
         self.limit = limit or file_limit()
         self.evicted = 0
@@ -267,27 +271,51 @@ class Wire:
         Raises WireError, with the reason of a refused certificate.
         """
         self._make_room()
-        async with self._handshakes:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    transport, connection = await self.loop.create_connection(
-                        self._new_connection, ip, port, ssl=self.tls, server_hostname=peer.name if self.tls else None
-                    )
-            except TimeoutError:
-                raise WireError(Failure.TIMEOUT, f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
-            except ssl.SSLCertVerificationError as error:
-                raise _refused(error) from None
-            except ssl.SSLError as error:
-                raise WireError(Failure.CERTIFICATE, f"no TLS with it: {error.reason or error}") from None
-            except OSError as error:
-                detail = error.strerror or str(error) or "connection closed during the handshake"
-                raise WireError(Failure.UNREACHABLE, detail) from None
+        async with self._opening:
+            raw = await self._connect(ip, port)
+            async with self._handshakes:
+                transport, connection = await self._shake_hands(raw, peer)
         self.opened += 1
         if self.tls is not None:
             _check_pin(transport, connection, peer)
         connection.key, connection.peer, connection.opened_at = key, peer, self.loop.time()
         self._kept[key] = connection
         return connection
+
+    async def _connect(self, ip: str, port: int) -> socket.socket:
+        """A TCP connection. Raises WireError."""
+        raw = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
+        raw.setblocking(False)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self.loop.sock_connect(raw, (ip, port))
+        except TimeoutError:
+            raw.close()
+            raise WireError(Failure.TIMEOUT, f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
+        except OSError as error:
+            raw.close()
+            raise WireError(Failure.UNREACHABLE, error.strerror or str(error)) from None
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    async def _shake_hands(self, raw: socket.socket, peer: Peer) -> tuple[asyncio.BaseTransport, Connection]:
+        """TLS on it. Raises WireError, with the reason of a refused certificate; the socket is then closed."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self.loop.create_connection(
+                    self._new_connection, sock=raw, ssl=self.tls, server_hostname=peer.name if self.tls else None
+                )
+        except TimeoutError:
+            raise WireError(Failure.TIMEOUT, f"no handshake within {CONNECT_TIMEOUT_S:g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise _refused(error) from None
+        except ssl.SSLError as error:
+            raise WireError(Failure.CERTIFICATE, f"no TLS with it: {error.reason or error}") from None
+        except OSError as error:
+            detail = error.strerror or str(error) or "connection closed during the handshake"
+            raise WireError(Failure.UNREACHABLE, detail) from None
 
     async def dial_gateway(self, key: object, path: str, peer: Peer) -> Connection:
         """The same through a gateway on this machine, whose unix socket is for us alone. Raises WireError."""

@@ -232,7 +232,7 @@ class TestAPollerMeetsAnAgent:
             server.close()
             return outcome(result)
 
-        assert run(work()) == (Failure.TIMEOUT, "no connection within 0.3 s")
+        assert run(work()) == (Failure.TIMEOUT, "no handshake within 0.3 s")
 
 
 class Agents:
