@@ -11,6 +11,7 @@ from fleet.kit.errors import Invalid
 
 LIMIT_MAX = 1000
 MAX_KEY_CHARS = 80
+_INT64_MAX = 2**63 - 1
 
 
 def page_of(
@@ -41,6 +42,8 @@ def _read_cursor(cursor: str, key: str, model: type[Model]) -> int | str:
         expected = int if isinstance(model._meta.get_field(key), IntegerField) else str
         if type(value) is not expected or not str(value).isprintable() or len(str(value)) > MAX_KEY_CHARS:
             raise ValueError("not what a page gives")
+        if isinstance(value, int) and abs(value) > _INT64_MAX:
+            raise ValueError("no key is so large")
     except Exception:  # noqa: BLE001  (hostile text: whatever goes wrong in reading it means the same)
         raise Invalid("This cursor is not one of ours.", details={"cursor": "take it from `next`"}) from None
     return value
