@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent import __version__
+from agent.apply.store import StoreError
 from agent.commands import doctor, enrol, run, simctl, simulate, status
 from agent.commands.run import NotEnrolledError
 from agent.config import ConfigError
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, NotEnrolledError) as error:
         print(f"archipelago-agent: {error}", file=sys.stderr)
         return NOT_CONFIGURED
-    except (FleetFileError, IdentityError, InUseError, ListenError, StateError, UnixSocketError) as error:
+    except (FleetFileError, IdentityError, InUseError, ListenError, StateError, StoreError, UnixSocketError) as error:
         print(f"archipelago-agent: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
@@ -10,7 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.apply.reboot_window import is_open, read_window
 from agent.state import why
+from agent.updater.messages import SOCKET
 
 CONFIG_FILE: Final = Path("/etc/archipelago-agent/agent.toml")
 STATE_FOLDER: Final = Path("/var/lib/archipelago-agent")
@@ -96,6 +99,42 @@ Probe = HttpProbe | TcpProbe | DiskProbe | TemperatureProbe | ContainerProbe
 KINDS: Final = {kind.__struct_config__.tag: kind for kind in get_args(Probe)}
 
 
+class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who the site is at a registry of images; the first line of `password_file` is the password."""
+
+    registry: Line
+    username: Line
+    password_file: Line
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The container engine whose workloads the centre may change, and what a document may ask of it.
+
+    `folders` are those of the machine that may be mounted into containers, they and all below them.
+    """
+
+    socket: Line = "/var/run/docker.sock"
+    interval_s: Seconds = 5.0
+    folders: Annotated[tuple[Line, ...], Meta(max_length=64)] = ()
+    registries: Annotated[tuple[Registry, ...], Meta(max_length=64)] = ()
+
+
+class OsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What documents may do to this machine's packages; archipelago-updater obeys it, and reads it for itself.
+
+    `also` are patterns (`libssl*`) of packages that may come along as dependencies though no document names them. With
+    `without_rollback` packages may be replaced even where the ones before cannot be kept. `reboot` lets the machine be
+    booted anew, with `window` documents only within `reboot_windows`, which are of `time_zone`.
+    """
+
+    updater: Line = SOCKET
+    also: Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.*?-]*\Z")], ...], Meta(max_length=64)] = ()
+    without_rollback: bool = False
+    reboot: bool = False
+    reboot_windows: Annotated[tuple[Line, ...], Meta(max_length=32)] = ()
+    time_zone: Line = "UTC"
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Who the site is stands not in it: the identity in the state folder knows."""
 
@@ -105,6 +144,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_level: LogLevel = "info"
     journal_bytes: Annotated[int, Meta(ge=4 << 20, le=1 << 40)] = 256 << 20
     probes: Annotated[tuple[Probe, ...], Meta(max_length=MAX_PROBES)] = ()
+    engine: EngineConfig | None = None
+    os: OsConfig = OsConfig()
 
     @property
     def folder(self) -> Path:
@@ -154,6 +195,9 @@ def split_listen(text: str) -> tuple[str, int]:
     return address, int(port)
 
 
+_TABLES: Final[dict[str, type[Struct]]] = {"os": OsConfig, "engine": EngineConfig, "engine.registries": Registry}
+
+
 # Checks that no type carries ----------------------------------------------------------------------------------
 def _check(config: Config) -> None:
     """Raises ValueError with key and reason."""
@@ -166,12 +210,35 @@ def _check(config: Config) -> None:
             split_listen(config.listen)
         except ValueError as error:
             raise ValueError(f"listen: {error}") from None
+    if config.engine is not None and (problem := _engine_problem(config.engine)):
+        raise ValueError(f"engine.{problem}")
+    _check_os(config.os)
     names = [probe.name for probe in config.probes]
     for place, probe in enumerate(config.probes):
         if probe.name in names[:place]:
             raise ValueError(f"probes[{place}].name: {probe.name!r} stands twice; each probe needs a name of its own")
         if problem := _probe_problem(probe):
             raise ValueError(f"probes[{place}].{problem}")
+
+
+def _check_os(os: OsConfig) -> None:
+    try:
+        is_open(os.reboot_windows, os.time_zone, datetime.now(UTC))
+        for window in os.reboot_windows:
+            read_window(window)
+    except ValueError as error:
+        raise ValueError(f"os: {error}") from None
+
+
+def _engine_problem(engine: EngineConfig) -> str | None:
+    files = [("socket", engine.socket), *(("folders", folder) for folder in engine.folders)]
+    files += [("registries.password_file", registry.password_file) for registry in engine.registries]
+    for key, path in files:
+        if not Path(path).is_absolute():
+            return f"{key}: {path!r} is not an absolute path"
+    names = [registry.registry for registry in engine.registries]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    return f"registries: {twice!r} stands twice" if twice is not None else None
 
 
 def _probe_problem(probe: Probe) -> str | None:
@@ -226,7 +293,10 @@ def _joined(key: str, name: str) -> str:
 
 
 def _fields(key: str, raw: dict[str, Any]) -> list[str]:
-    """The keys that are allowed at a place: the file's own, or those of a probe of its kind."""
+    """The keys that are allowed at a place: the file's own, those of a table, or those of a probe of its kind."""
+    table = _TABLES.get(re.sub(r"\[\d+\]", "", key))
+    if table is not None:
+        return list(table.__struct_fields__)
     place = re.fullmatch(r"probes\[(\d+)\]", key)
     if place is None:
         return list(Config.__struct_fields__)

@@ -3,15 +3,15 @@
 import asyncio
 import logging
 from base64 import urlsafe_b64decode
-from collections.abc import Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
-from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import httptools
 import msgspec
 
+from agent.apply.blobs import read_range
 from agent.backends.base import Backend
 from agent.identity import IdentityError
 from agent.journal import AheadError, JournalError
@@ -26,16 +26,25 @@ from agent.protocol.identity import (
     encode_identity,
 )
 from agent.protocol.journal import MAX_PAGE_ENTRIES, decode_ack, encode_ack
+from agent.routes import (
+    ACK_ROUTE,
+    BLOBS_ROUTE,
+    DESIRED_ROUTE,
+    IDENTITY_ROUTE,
+    MAX_REQUEST_BYTES,
+    MAX_TARGET_BYTES,
+    RANGE_HEADER,
+    ROUTE,
+    body_bytes,
+    methods_of,
+    number_in,
+    parse_target,
+    split_target,
+)
 
 if TYPE_CHECKING:
     from agent.server import AgentServer
 
-MAX_REQUEST_BYTES: Final = 16_384
-MAX_TARGET_BYTES: Final = 2_048
-ROUTE: Final = "/v1/report"
-JOURNAL_ROUTE: Final = "/v1/journal"
-ACK_ROUTE: Final = "/v1/journal/ack"
-IDENTITY_ROUTE: Final = "/v1/identity"
 _STATUS: Final = {
     400: b"Bad Request",
     404: b"Not Found",
@@ -44,12 +53,6 @@ _STATUS: Final = {
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     503: b"Service Unavailable",
-}
-_METHODS: Final = {
-    ROUTE: (b"GET",),
-    JOURNAL_ROUTE: (b"GET",),
-    ACK_ROUTE: (b"POST",),
-    IDENTITY_ROUTE: (b"GET", b"PUT"),
 }
 log = logging.getLogger("agent")
 
@@ -66,33 +69,12 @@ class Renewals(Protocol):
         ...
 
 
-@lru_cache(maxsize=1_024)
-def parse_target(target: bytes) -> tuple[str, str | None]:
-    """Path and `components` digest of a request target. Raises ValueError when it is no URL."""
-    path, query = split_target(target)
-    return path, query.get("components")
-
-
-def split_target(target: bytes) -> tuple[str, dict[str, str]]:
-    """Path and query of a request target; of a name that comes twice, the first. Raises ValueError."""
-    parts = urlsplit(target.decode("ascii"))
-    return parts.path, {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=8).items()}
-
-
 class Connection(asyncio.Protocol):
     """One connection of a poller. The site is the one whose address was dialled."""
 
     __slots__ = (
-        "_body",
-        "_parser",
-        "_pending_bytes",
-        "_taking",
-        "_target",
-        "backend",
-        "server",
-        "tick",
-        "transport",
-        "waiting",
+        *("_body", "_bound_bytes", "_is_busy", "_parser", "_pending_bytes", "_range", "_target"),
+        *("backend", "server", "tick", "transport", "waiting"),
     )
 
     def __init__(self, server: "AgentServer") -> None:
@@ -103,8 +85,9 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.backend: Backend | None = None
         self._target = self._body = b""
-        self._pending_bytes = 0
-        self._taking = False
+        self._range: str | None = None
+        self._is_busy = False
+        self._pending_bytes, self._bound_bytes = 0, MAX_REQUEST_BYTES
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -140,23 +123,30 @@ class Connection(asyncio.Protocol):
         """Parse what came; each complete request is answered from within."""
         self.tick = self.server.tick
         self._pending_bytes += len(data)
-        if self._pending_bytes > MAX_REQUEST_BYTES:
-            self.refuse(431, "request_too_large", "a request is at most 16 kB")
-            return
         try:
             if self._parser is not None:
                 self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.refuse(400, "bad_request", "not an HTTP/1.1 request")
+            return
+        if self._pending_bytes > self._bound_bytes:
+            self._refuse_large()
 
     def on_message_begin(self) -> None:
         """Parser: a request begins."""
         self.waiting = True
-        self._target = self._body = b""
+        self._target, self._body, self._range = b"", b"", None
+        self._bound_bytes = MAX_REQUEST_BYTES
 
     def on_url(self, target: bytes) -> None:
-        """Parser: a piece of the request target."""
+        """Parser: a piece of the request target, which decides how much may follow."""
         self._target += target
+        self._bound_bytes = MAX_REQUEST_BYTES + body_bytes(self._target)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Parser: a header line; one is asked for."""
+        if len(name) == len(RANGE_HEADER) and name.lower() == RANGE_HEADER:
+            self._range = value.decode("latin-1")
 
     def on_body(self, piece: bytes) -> None:
         """Parser: a piece of the body; the bound on the whole request bounds it too."""
@@ -164,11 +154,15 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Parser: a request is complete."""
+        is_large = self._pending_bytes > self._bound_bytes
         self._pending_bytes = 0
         self.waiting = False
         if self.transport is None or self._parser is None or self.transport.is_closing():
             return
-        if self._taking:
+        if is_large:
+            self._refuse_large()
+            return
+        if self._is_busy:
             self.refuse(400, "bad_request", "one request at a time")
             return
         try:
@@ -176,7 +170,8 @@ class Connection(asyncio.Protocol):
         except ValueError:
             self.refuse(400, "bad_request", "not a request target")
             return
-        methods, method = _METHODS.get(path), self._parser.get_method()
+        is_blob = path.startswith(BLOBS_ROUTE)
+        methods, method = methods_of(path), self._parser.get_method()
         if methods is None:
             self.refuse(404, "not_found", "no such path")
         elif method not in methods:
@@ -186,6 +181,8 @@ class Connection(asyncio.Protocol):
             self.answer(digest)
         elif path == IDENTITY_ROUTE:
             self.answer_identity(is_put=method == b"PUT")
+        elif is_blob or path == DESIRED_ROUTE:
+            self.answer_desired(path.removeprefix(BLOBS_ROUTE) if is_blob else None, is_put=method == b"PUT")
         else:
             self.answer_journal(path)
 
@@ -217,7 +214,7 @@ class Connection(asyncio.Protocol):
                 body = encode_ack(memory.ack(self.backend.site, decode_ack(self._body)))
             else:
                 _, query = split_target(self._target)
-                after, limit = _number(query, "after", 0), _number(query, "limit", MAX_PAGE_ENTRIES)
+                after, limit = number_in(query, "after", 0), number_in(query, "limit", MAX_PAGE_ENTRIES)
                 body = memory.page(self.backend.site, after, limit)
         except (ValueError, ProtocolError) as error:
             self.refuse(400, "bad_request", str(error)[:200])
@@ -254,24 +251,51 @@ class Connection(asyncio.Protocol):
             self.send(200, body, keep_alive=keep_alive)
 
     def _take(self, renewals: Renewals, certificates: Certificates, *, keep_alive: bool) -> None:
-        """Answer once they are on the disk; the loop goes on meanwhile, and this peer has to wait."""
+        """Answer once they are on the disk."""
         assert self.backend is not None
-        assert self.transport is not None
-        self._taking = True
         work = partial(renewals.take, self.backend.site, certificates)
-        done = asyncio.get_running_loop().run_in_executor(None, work)
-        done.add_done_callback(partial(self._taken, keep_alive=keep_alive))
+        self._later(work, "the certificates could not be kept", keep_alive=keep_alive)
 
-    def _taken(self, done: "asyncio.Future[TakenAnswer]", *, keep_alive: bool) -> None:
-        self._taking = False
-        if self.transport is None or self.transport.is_closing():
+    def answer_desired(self, digest: str | None, *, is_put: bool) -> None:
+        """Take a document or a piece of the blob `digest`, once it is on the disk; or say how far the document is."""
+        desk = self.server.desk
+        assert self.backend is not None
+        assert self._parser is not None
+        if desk is None:
+            self.refuse(404, "no_desired", "this agent takes no desired state")
+            return
+        keep_alive, site, body = self._parser.should_keep_alive(), self.backend.site, self._body
+        if not is_put:
+            self.send(200, msgspec.json.encode(desk.status(site)), keep_alive=keep_alive)
+            return
+        try:
+            work: Callable[[], object] = partial(desk.put, site, body)
+            if digest is not None:
+                work = partial(desk.put_blob, digest, read_range(self._range, len(body)), body)
+        except ValueError as error:
+            self.refuse(400, "bad_request", str(error))
+            return
+        self._later(work, "it could not be taken", keep_alive=keep_alive)
+
+    def _later(self, work: Callable[[], object], failed: str, *, keep_alive: bool) -> None:
+        """Answer with what the work returns; the loop goes on meanwhile, and this peer has to wait."""
+        self._is_busy = True
+        done = asyncio.get_running_loop().run_in_executor(self.server.workers, work)
+        done.add_done_callback(partial(self._answer_done, failed=failed, keep_alive=keep_alive))
+
+    def _answer_done(self, done: "asyncio.Future[object]", *, failed: str, keep_alive: bool) -> None:
+        self._is_busy = False
+        if done.cancelled() or self.transport is None or self.transport.is_closing():
             return
         error = done.exception()
         if error is not None:
-            log.error("certificates of the centre were not kept: %s", error)
-            self.refuse(503, "identity", "the certificates could not be kept")
+            log.error("%s: %s", failed, error, exc_info=error)
+            self.refuse(503, "unavailable", failed)
             return
         self.send(200, encode_identity(done.result()), keep_alive=keep_alive)
+
+    def _refuse_large(self) -> None:
+        self.refuse(431, "request_too_large", f"such a request is at most {self._bound_bytes // 1_000} kB")
 
     def send(self, status: int, body: bytes, *, keep_alive: bool, extra: bytes = b"") -> None:
         """Write one JSON response; `extra` are further header lines."""
@@ -289,11 +313,3 @@ class Connection(asyncio.Protocol):
         """Answer with an error and close."""
         body = msgspec.json.encode({"error": {"code": code, "message": message, "details": {}}})
         self.send(status, body, keep_alive=False, extra=b"Allow: %b\r\n" % allow if allow else b"")
-
-
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    """A whole number of the query. Raises ValueError."""
-    text = query.get(name, str(default))
-    if not text.isdecimal() or len(text) > 19:
-        raise ValueError(f"{name} is not a number")
-    return int(text)

@@ -14,7 +14,7 @@ from agent.churn import MAX_PER_MINUTE
 from agent.protocol import Kind, VerdictState
 from agent.simulator import OrderError, SimulatedFleet
 from agent.unix_socket import UnixSocketError, bind_private
-from agent.virtual_site import Mode
+from agent.virtual_site import ApplyFault, Mode
 
 MAX_LINE_BYTES: Final = 4 << 20
 _ANSWER_S: Final = 30.0
@@ -40,6 +40,13 @@ class Heal(Struct, tag_field="cmd", tag="heal"):
     """Let sites be well again."""
 
     sites: Sites
+
+
+class FailApply(Struct, tag_field="cmd", tag="fail_apply"):
+    """Let the changes of desired state fail, until healed."""
+
+    sites: Sites
+    fault: ApplyFault
 
 
 class Judge(Struct, tag_field="cmd", tag="judge"):
@@ -68,7 +75,7 @@ class Status(Struct, tag_field="cmd", tag="status"):
     """Ask for the counts."""
 
 
-Order = Fail | Heal | Judge | Upgrade | SetChurn | Status
+Order = Fail | FailApply | Heal | Judge | Upgrade | SetChurn | Status
 _decoder = msgspec.json.Decoder(Order)
 
 
@@ -84,6 +91,10 @@ def carry_out(fleet: SimulatedFleet, order: Order) -> dict[str, Any]:
     if isinstance(order, Fail):
         fleet.fail(sites, order.mode, order.for_s)
         log.info("fail: %d sites are %s%s", len(sites), order.mode, f" for {order.for_s:g} s" if order.for_s else "")
+        return {"sites": len(sites)}
+    if isinstance(order, FailApply):
+        fleet.fail_apply(sites, order.fault)
+        log.info("fail-apply: at %d sites: %s", len(sites), order.fault)
         return {"sites": len(sites)}
     if isinstance(order, Judge):
         fleet.judge(sites, order.state)

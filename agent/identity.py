@@ -141,26 +141,48 @@ class Identity:
         begin, end = self.validity()
         return begin + (end - begin) / 2
 
-    def with_certificates(self, certificates: Certificates) -> "Identity":
-        """The same site with certificates of the centre, if they are for its key. Raises IdentityError."""
+    def with_certificates(self, certificates: Certificates, *, root_sha256: bytes | None = None) -> "Identity":
+        """The same site with certificates of the centre, if they are for its key. Raises IdentityError.
+
+        Each root must be one that the site has, or be issued by one; at enrolment, the one whose hash the join string
+        names. So a gateway that was broken into brings no root of its own, nor keys for documents.
+        """
         try:
             leaf = x509.load_pem_x509_certificate(certificates.chain[0].encode())
-            [x509.load_pem_x509_certificate(pem.encode()) for pem in (*certificates.chain[1:], *certificates.roots)]
+            [x509.load_pem_x509_certificate(pem.encode()) for pem in certificates.chain[1:]]
+            roots = [x509.load_pem_x509_certificate(pem.encode()) for pem in certificates.roots]
         except ValueError as error:
             raise IdentityError(f"the centre sent a certificate that cannot be read: {error}") from None
         certified = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if certified != self.keys.public()[0]:
             raise IdentityError("the centre sent a certificate for another key")
+        own = self._own_roots(roots, root_sha256)
+        if own is not None and not all(root in own or any(_signed(root, mine) for mine in own) for root in roots):
+            raise IdentityError("the gateway sent a root that no root of this site vouches for")
         return replace(self, certificates=certificates)
 
-    def with_chain(self, chain: tuple[str, ...], *, now: datetime) -> "Identity":
+    def _own_roots(self, sent: list[x509.Certificate], root_sha256: bytes | None) -> list[x509.Certificate] | None:
+        """The roots to judge others by; None where there are none yet."""
+        if root_sha256 is not None:
+            return [root for root in sent if root.fingerprint(hashes.SHA256()) == root_sha256]
+        if self.certificates is None:
+            return None
+        return [x509.load_pem_x509_certificate(pem.encode()) for pem in self.certificates.roots]
+
+    def with_chain(self, chain: tuple[str, ...], *, documents: tuple[str, ...], now: datetime) -> "Identity":
         """The same site with another chain that its own roots vouch for, for this very site and valid now.
 
         A chain that nobody can check would cut the site off. Raises IdentityError.
         """
         if self.certificates is None:
             raise IdentityError("this site has no certificate yet")
-        renewed = self.with_certificates(msgspec.structs.replace(self.certificates, chain=chain))
+        renewed = self.with_certificates(
+            msgspec.structs.replace(
+                self.certificates,
+                chain=chain,
+                documents=documents,
+            )
+        )
         leaf, *issuers = [x509.load_pem_x509_certificate(pem.encode()) for pem in chain]
         if not _vouched(leaf, issuers, [x509.load_pem_x509_certificate(p.encode()) for p in self.certificates.roots]):
             raise IdentityError("no root of this site vouches for the certificate that the centre sent")

@@ -97,10 +97,10 @@ class Keeper(threading.Thread):
         """Do what is due for the site; seconds until it is due again."""
         identity = self._identities[site]
         try:
-            certificates, again_s = self._ask(identity)
+            certificates, again_s, root_sha256 = self._ask(identity)
             if certificates is None:
                 return again_s
-            identity = identity.with_certificates(certificates)
+            identity = identity.with_certificates(certificates, root_sha256=root_sha256)
         except (CallError, IdentityError) as error:
             return self._failed(site, error)
         with self._lock:
@@ -124,7 +124,7 @@ class Keeper(threading.Thread):
         return identity.renew_request(nonce)
 
     def take(self, site: UUID, certificates: Certificates) -> TakenAnswer:
-        """Use the chain that the centre has sent, once it is on the disk; roots and gateway stay. For any thread.
+        """Use the chain and documents that the centre sent, once they are on the disk; roots stay. For any thread.
 
         Raises IdentityError when it cannot be kept.
         """
@@ -132,10 +132,13 @@ class Keeper(threading.Thread):
             identity = self._identities.get(site)
             if identity is None or identity.certificates is None:
                 return TakenAnswer(state="refused", reason="this site has not enrolled")
-            if certificates.chain == identity.certificates.chain:
+            known = identity.certificates
+            # Whoever reads them asks the root whether they may sign documents; none is no news.
+            documents = certificates.documents or known.documents
+            if (certificates.chain, documents) == (known.chain, known.documents):
                 return TakenAnswer(state="unchanged")
             try:
-                renewed = identity.with_chain(certificates.chain, now=datetime.now(UTC))
+                renewed = identity.with_chain(certificates.chain, now=datetime.now(UTC), documents=documents)
             except IdentityError as error:
                 log.warning("site %s refused certificates of the centre: %s", site, error)
                 return TakenAnswer(state="refused", reason=str(error)[:300])
@@ -147,23 +150,26 @@ class Keeper(threading.Thread):
         return TakenAnswer(state="taken")
 
     # By the keeper's own calls --------------------------------------------------------------------------------
-    def _ask(self, identity: Identity) -> tuple[Certificates | None, float]:
-        """New certificates, or seconds after which to ask again. Raises CallError."""
+    def _ask(self, identity: Identity) -> tuple[Certificates | None, float, bytes | None]:
+        """New certificates, or seconds after which to ask again; the root's hash where a join string named it.
+
+        Raises CallError.
+        """
         if identity.certificates is not None:
             if self._until_renewal_s(identity) > 0:  # it was woken early
-                return None, self._until_renewal_s(identity)
+                return None, self._until_renewal_s(identity), None
             try:
-                return self._gateway(identity.certificates).renew(identity), 0.0
+                return self._gateway(identity.certificates).renew(identity), 0.0, None
             except CallError as error:
                 if error.code not in JOIN_AGAIN or identity.site not in self._joins:
                     raise
-        return self._join(identity)
-
-    def _join(self, identity: Identity) -> tuple[Certificates | None, float]:
-        """The same by the join string. Raises CallError."""
         join = self._joins.get(identity.site)
         if join is None:
             raise CallError("it has not enrolled, and has no join string", "no_join_string")
+        return *self._join(identity, join), join.root_sha256
+
+    def _join(self, identity: Identity, join: Join) -> tuple[Certificates | None, float]:
+        """The same by the join string. Raises CallError."""
         try:
             answer = self._gateway_of(join).enrol(identity, join.secret, host=socket.gethostname())
         except CallError as error:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.backends.base import Backend
 from agent.identity import Identity
 from agent.journal import Journal, JournalError
+from agent.protocol.entries import Body
 from agent.protocol.journal import AckAnswer, AckRequest, seal_page
 from agent.remember import Recorder
 
@@ -27,7 +29,7 @@ log = logging.getLogger("agent")
 
 
 class Memory:
-    """Journal and recorder of all sites of a process. Everything is called in the loop's thread."""
+    """Journal and recorder of all sites of a process. All but note() is called in the loop's thread."""
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Memory:
         self._keys: dict[UUID, Ed25519PrivateKey] = {}
         self._task: asyncio.Task[None] | None = None
         self._told: dict[UUID, int] = {}
+        self._notes: SimpleQueue[tuple[UUID, Body, Callable[[], None]]] = SimpleQueue()
         self.polled_at_s: dict[UUID, float] = {}
         self.bound_bytes = bound_bytes
 
@@ -77,9 +80,20 @@ class Memory:
         """The centre has stored entries. Raises JournalError."""
         return self._journal.ack(site, request)
 
+    def note(self, site: UUID, body: Body, written: Callable[[], None]) -> None:
+        """Write an entry within a second, and say so. For any thread."""
+        self._notes.put((site, body, written))
+
     def tick(self) -> None:
         """Write what is due, and let reports say how far the journal is."""
+        written = []
+        while not self._notes.empty():
+            site, body, call = self._notes.get()
+            self._recorder.note(site, body)
+            written.append(call)
         self._recorder.tick(datetime.fromtimestamp(self._now_s(), UTC), self._mono_s())
+        for call in written:
+            call()
         for site, backend in self._backends.items():
             seq, head = self._journal.head(site)
             if self._told.get(site) != seq:
@@ -97,6 +111,8 @@ class Memory:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if not self._notes.empty():
+            self.tick()
         self._journal.close()
 
     async def _run(self) -> None:

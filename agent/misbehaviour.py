@@ -14,6 +14,7 @@ from uuid import uuid5
 
 from agent.backends.simulated import with_fields
 from agent.connection import Connection
+from agent.protocol.desired import PutDesired
 from agent.virtual_site import Mode, VirtualSite
 
 HEADERS: Final = 1_000_000
@@ -68,6 +69,17 @@ class SimulatedConnection(Connection):
             super().answer(digest)
         else:
             misbehave(self, digest)
+
+    def _answer_done(self, done: "asyncio.Future[object]", *, failed: str, keep_alive: bool) -> None:
+        """The answer to a document may be lost, once it was taken."""
+        if (
+            self.backend is not None
+            and self.virtual_site.apply_fault == "lost"
+            and isinstance(done.result(), PutDesired)
+        ):
+            self.reset()
+        else:
+            super()._answer_done(done, failed=failed, keep_alive=keep_alive)
 
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""

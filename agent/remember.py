@@ -75,6 +75,11 @@ class Recorder:
         self._due: list[tuple[float, int, _Life]] = []
         self._prune_s = float("-inf")
         self._renewals = journal.renewals
+        self._notes: list[tuple[UUID, Body]] = []
+
+    def note(self, site: UUID, body: Body) -> None:
+        """Write an entry at the next tick."""
+        self._notes.append((site, body))
 
     def polled(self, site: UUID, mono_s: float) -> None:
         """The site answered a poll, at `mono_s` on the clock of tick()."""
@@ -86,7 +91,7 @@ class Recorder:
         """Write what there is to write. `now` is the wall clock, for what is old; `mono_s` never goes back."""
         if not self._due:
             self._schedule(mono_s)
-        drafts = self._changes() + self._minutes(mono_s)
+        drafts = self._changes() + self._noted() + self._minutes(mono_s)
         self._journal.append_many([draft for draft in drafts if fits(draft)])
         if mono_s - self._prune_s >= PRUNE_S:
             self._prune_s = mono_s
@@ -105,6 +110,11 @@ class Recorder:
             if life.subject.state != life.state or life.subject.components_digest != life.digest:
                 self._look(life, life.subject.make_now(life.digest), drafts)
         return drafts
+
+    def _noted(self) -> list[Draft]:
+        """After what changed: a new boot has its `start` before anything else."""
+        notes, self._notes = self._notes, []
+        return [_draft(self._lives[site].subject.make_now(), body) for site, body in notes]
 
     def _minutes(self, mono_s: float) -> list[Draft]:
         """What is due once a minute."""

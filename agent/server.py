@@ -10,8 +10,10 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from agent.apply.desk import Desk
 from agent.backends.base import Backend
 from agent.connection import Connection, Renewals
 from agent.identity import HANDSHAKE_S, SiteTls, names_of
@@ -20,6 +22,7 @@ from agent.memory import Memory
 
 REQUEST_TIMEOUT_S: Final = 10.0
 IDLE_TIMEOUT_S: Final = 900.0
+WORKERS: Final = 16
 _SWEEP_S: Final = 5.0
 _NAMES_S: Final = 1.0
 T = TypeVar("T")
@@ -55,6 +58,7 @@ class AgentServer:
         tls: Mapping[str, SiteTls] | None,
         memory: Memory | None = None,
         renewals: Renewals | None = None,
+        desk: Desk | None = None,
         connection: type[Connection] = Connection,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
@@ -67,6 +71,8 @@ class AgentServer:
         self.tls = tls
         self.memory = memory
         self.renewals = renewals
+        self.desk = desk
+        self.workers = ThreadPoolExecutor(WORKERS, "agent worker")  # what waits for the disk
         self.max_connections = max_connections
         self.connections: set[Connection] = set()
         self.reports = 0
@@ -110,6 +116,7 @@ class AgentServer:
                 connection.transport.abort()
         for server in self._servers:
             await server.wait_closed()
+        self.workers.shutdown(wait=False)
 
     def admits(self, address: str, transport: asyncio.Transport) -> bool:
         """Whether it is the centre who calls, and the site of this address whom it calls by name.

@@ -13,7 +13,7 @@ from agent.identity import SiteTls
 from agent.misbehaviour import SimulatedConnection
 from agent.protocol import STATES, VerdictState
 from agent.server import AgentServer
-from agent.virtual_site import Mode, VirtualSite
+from agent.virtual_site import ApplyFault, Mode, VirtualSite
 
 _CHURN_S = 0.25
 
@@ -66,8 +66,15 @@ class SimulatedFleet:
                 self._timers[site.address] = loop.call_later(for_s, self._set_mode, [site], None)
 
     def heal(self, sites: list[VirtualSite]) -> None:
-        """Let sites be well again; versions stay as they are."""
+        """Let sites be well again, and changes succeed; versions stay as they are."""
         self._set_mode(sites, None)
+        for site in sites:
+            site.apply_fault = None
+
+    def fail_apply(self, sites: list[VirtualSite], fault: ApplyFault) -> None:
+        """Let the changes of desired state fail so from now on, until healed."""
+        for site in sites:
+            site.apply_fault = fault
 
     def judge(self, sites: list[VirtualSite], state: VerdictState) -> None:
         """Let sites give that verdict of themselves, whatever else is wrong with them."""
@@ -91,6 +98,7 @@ class SimulatedFleet:
             "sites": len(self.sites),
             "verdicts": {state: verdicts[state] for state in STATES},
             "modes": Counter(site.mode for site in self.sites if site.mode is not None),
+            "apply_faults": Counter(site.apply_fault for site in self.sites if site.apply_fault is not None),
             "churned": sum(site.churned for site in self.sites),
             "churn_per_minute": self._churn.per_minute,
             "connections": len(self.server.connections),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import footprint, polling, screens
 from bench.backfill import backfill
+from bench.deliver import deliver
 from bench.reconnect import reconnect
 from bench.result import Figure, failed, table, write
 from bench.stack import Stack
@@ -22,6 +23,7 @@ ALONE: dict[str, Callable[..., Figure | list[Figure]]] = {
     "sites_held": polling.sites_held,
     "backfill": backfill,
     "reconnect": reconnect,
+    "deliver": deliver,
 }
 AGENT = "agent_footprint"
 TOGETHER = ("poller_memory", "overview_10k", "sites_page", "change_to_pixel")

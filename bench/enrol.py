@@ -62,7 +62,11 @@ def _enrol(sites: Sequence[Site], folders: dict[str, Path], roots: signing.Roots
     files: dict[Path, list[Identity]] = {}
     for site, one in zip(sites, issued, strict=True):
         certificates = Certificates(
-            gateway=settings.GATEWAY_ADDRESS, chain=one.chain_pem, roots=roots.roots, fleet=roots.fleet
+            gateway=settings.GATEWAY_ADDRESS,
+            chain=one.chain_pem,
+            roots=roots.roots,
+            fleet=roots.fleet,
+            documents=roots.documents,
         )
         files.setdefault(folders[str(site.uuid)], []).append(Identity(site.uuid, keys[site.pk], certificates))
     for folder, found in files.items():

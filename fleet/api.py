@@ -15,6 +15,7 @@ from fleet.error_pages import database_away, error_json, not_storable
 from fleet.kit.errors import DomainError
 from fleet.people.models import User
 from sites.api import router as sites_router
+from sites.api_desired import router as desired_router
 from sites.api_identity import router as identity_router
 from sites.api_journal import router as journal_router
 
@@ -65,6 +66,7 @@ api = NinjaAPI(
 api.add_router("", sites_router, tags=["sites"])
 api.add_router("", identity_router, tags=["identity"])
 api.add_router("", journal_router, tags=["journal"])
+api.add_router("", desired_router, tags=["desired"])
 
 
 @api.exception_handler(DomainError)

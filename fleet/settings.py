@@ -220,6 +220,8 @@ SIGNER_SOCKET_MODE = int(env.choice("ARCHIPELAGO_SIGNER_SOCKET_MODE", ("0600", "
 SIGNER_UIDS = env.numbers("ARCHIPELAGO_SIGNER_UIDS")
 SIGNER_KEYS = Path(env.text("ARCHIPELAGO_SIGNER_KEYS", f"{_STATE}/keys"))
 SIGNER_SITES_PER_S = env.integer("ARCHIPELAGO_SIGNER_SITES_PER_S", 200, least=1, most=100_000)
+SIGNER_DOCUMENTS_PER_S = env.integer("ARCHIPELAGO_SIGNER_DOCUMENTS_PER_S", 200, least=1, most=100_000)
+SIGNER_DOCUMENTS_BURST = env.integer("ARCHIPELAGO_SIGNER_DOCUMENTS_BURST", 20_000, least=500, most=1_000_000)
 SIGNER_SITES_BURST = env.integer("ARCHIPELAGO_SIGNER_SITES_BURST", 20_000, least=500, most=1_000_000)
 
 # Polling ------------------------------------------------------------------------------------------------

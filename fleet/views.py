@@ -39,7 +39,7 @@ from sites.present import (
 )
 from sites.selectors import access, fleet_wide, one_site
 from sites.selectors.identity import waiting
-from sites.views.waiting import frozen_rows, waiting_rows
+from sites.views.waiting import frozen_rows, recovery_rows, waiting_rows
 
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
@@ -106,6 +106,7 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
     """
     filtered = bool(_query(filters))
     limit = ATTENTION_READ if filtered else ATTENTION_SHOWN
+    recovers = [] if filtered else recovery_rows(request.who)
     alarms = [row for row in frozen_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     keys = [row for row in waiting_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     read = fleet_wide.attention(request.who, limit=limit)
@@ -126,8 +127,8 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
     shown_keys = keys[:WAITING_SHOWN]
     room = max(0, ATTENTION_SHOWN - len(alarms) - len(shown_keys))
     return {
-        "rows": [*alarms, *rows[:room], *shown_keys],
-        "total": len(alarms) + troubled + waits,
+        "rows": [*recovers, *alarms, *rows[:room], *shown_keys],
+        "total": len(recovers) + len(alarms) + troubled + waits,
         "more": max(0, troubled - room),
         "more_waiting": waits - len(shown_keys),
     }

@@ -17,13 +17,14 @@ FILE = ROOT / "docs" / "agent-protocol.schema.json"
 def schema() -> dict[str, Any]:
     """One document; the messages are in `$defs`, by name."""
     sys.path.insert(0, str(ROOT))
-    from agent.protocol import Report, entries, identity, journal
+    from agent.protocol import Report, desired, entries, identity, journal
 
     bodies = (entries.Alive, entries.Start, entries.Components, entries.Receipt, entries.Access, entries.Gap)
     messages = (
         *(Report, identity.Join, identity.EnrolRequest, identity.EnrolAnswer, identity.Certificates),
         *(identity.NonceAnswer, identity.RenewRequest, identity.RootsAnswer, identity.Refusal, identity.TakenAnswer),
         *(journal.AckRequest, journal.AckAnswer, *bodies),
+        *(desired.Document, desired.WorkloadConfig, desired.PutDesired, desired.PutBlob, desired.DesiredStatus),
     )
     _, components = msgspec.json.schema_components(messages, ref_template="#/$defs/{name}")
     return {

@@ -1,4 +1,4 @@
-"""Prepares a checkout: the virtual environment, the front end, and (for tests) a Chromium.
+"""Prepares a checkout: the virtual environment, the front end, and (for tests) a Chromium and a container engine.
 
 Runs on a bare system Python from 3.11 on, standard library only. What is up to date is skipped, so that nothing
 needs the network twice. Usage: python3 scripts/setup.py [run | test | front-end]
@@ -21,6 +21,14 @@ STAMPS = VENV / "stamps"
 VENDOR = ROOT / "static" / "vendor"
 MODULES = ROOT / "node_modules"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Programs of the container tests, and Debian's packages of them; runc runs where cgroups are of two kinds, too.
+CONTAINERS = {
+    "podman": "podman",
+    "conmon": "conmon",
+    "runc": "runc",
+    "docker-registry": "docker-registry",
+    "busybox": "busybox-static",
+}
 LEAST = (3, 11)
 BYTES_NEEDED = 1_500_000_000
 
@@ -30,7 +38,7 @@ class SetupError(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    """Prepare what the goal needs: `run`, `test` (also the tools and a Chromium), `front-end` (that alone)."""
+    """Prepare what the goal needs: `run`, `test` (also tools, Chromium, containers), `front-end` (that alone)."""
     goal = arguments[0] if arguments else "run"
     try:
         if not os.access(ROOT, os.W_OK):
@@ -41,6 +49,7 @@ def main(arguments: list[str]) -> int:
         front_end(tools=goal == "test")
         if goal == "test":
             chromium()
+            containers()
     except SetupError as error:
         print(f"setup    | {error}", file=sys.stderr)
         return 1
@@ -114,14 +123,38 @@ def chromium() -> None:
     """See to it that a Chromium is installed: as root on Debian by apt-get, else by asking."""
     if any(shutil.which(name) for name in CHROMIUMS):
         return
-    apt = shutil.which("apt-get")
-    if not apt or os.geteuid() != 0:
+    if not can_install():
         raise SetupError("The browser tests need Chromium, which is not installed (Debian: apt-get install chromium).")
     say("installing Chromium for the browser tests")
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = [apt, "install", "-y", "-q", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
-    if not (run([apt, "update", "-q"], environ=environ, quiet=True) and run(install, environ=environ, quiet=True)):
+    if not install("chromium", "fonts-dejavu-core"):
         raise SetupError("Chromium cannot be installed by apt-get; install it by hand and try again.")
+
+
+def containers() -> None:
+    """See to it that there are a container engine and a registry; without them those tests are skipped, so we go on."""
+    missing = [package for program, package in CONTAINERS.items() if not shutil.which(program)]
+    if not missing:
+        return
+    if can_install():
+        say(f"installing {', '.join(missing)} for the container tests")
+        # The tests start a registry of their own; the package's would serve on all addresses from now on.
+        if Path("/run/systemd/system").is_dir() and "docker-registry" in missing:
+            run(["systemctl", "mask", "docker-registry.service"], quiet=True)
+        if install(*missing):
+            return
+    say(f"NOT INSTALLED: {', '.join(missing)}. The tests that run containers will be skipped, and in CI they fail.")
+
+
+def can_install() -> bool:
+    """Whether packages of the system can be installed here: as root on Debian."""
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
+def install(*names: str) -> bool:
+    """Install packages of the system by apt-get. True if it succeeds."""
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *names]
+    return run(["apt-get", "update", "-q"], environ=environ, quiet=True) and run(command, environ=environ, quiet=True)
 
 
 def fingerprint(*files: Path) -> str:

@@ -34,6 +34,7 @@ class PollTarget(Struct, frozen=True):
     reasons: Sequence[str] = ()
     last_error: str = ""
     busy: bool = False
+    desired: str = ""
 
 
 @dataclass(slots=True)

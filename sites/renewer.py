@@ -103,4 +103,10 @@ class Renewer(Beside):
 
 
 def _certificates(issued: Issued, roots: Roots) -> Certificates:
-    return Certificates(gateway=settings.GATEWAY_ADDRESS, chain=issued.chain_pem, roots=roots.roots, fleet=roots.fleet)
+    return Certificates(
+        gateway=settings.GATEWAY_ADDRESS,
+        chain=issued.chain_pem,
+        roots=roots.roots,
+        fleet=roots.fleet,
+        documents=roots.documents,
+    )

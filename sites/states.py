@@ -73,6 +73,20 @@ class IdentityState(TextChoices):
     REPLACED = "replaced", "Replaced"
 
 
+class BlobKind(TextChoices):
+    """What a blob is."""
+
+    CONFIG = "config", "Configuration of a workload"
+    WHEEL = "wheel", "Wheel of the agent"
+
+
+class Answer(TextChoices):
+    """What a site said to a document that was handed over."""
+
+    ACCEPTED = "accepted", "Accepted"
+    REFUSED = "refused", "Refused"
+
+
 LIVE_IDENTITIES = (IdentityState.PENDING, IdentityState.ACCEPTED)
 
 

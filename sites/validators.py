@@ -16,7 +16,7 @@ _KEY = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62})\Z", re.IGNORECASE)
 
 def validate_free_slug(value: str) -> None:
     """Raise ValidationError for a slug that is a page's own address, such as /sites/new/."""
-    if value in {"new", "import", "bulk", "places", "export", "waiting"}:
+    if value in {"new", "import", "bulk", "places", "export", "waiting", "recovery"}:
         raise ValidationError(f"{value} is the address of a page")
 
 

@@ -21,7 +21,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "change": {"name": "Renamed"},
     "identity_accept": {"fingerprint": "0123-4567-89ab-cdef-0123-4567-89ab-cdef"},
     **{f"identity_{step}": {"reason": "because"} for step in ("reject", "revoke", "freeze", "thaw")},
+    "desired_apply": {"content": {}, "reason": "because"},
+    "desired_freeze": {"reason": "because"},
+    "desired_thaw": {"reason": "because"},
+    "desired_put_config": {"env": {"A": "1"}},
 }
+# Bodies that are no JSON.
+OCTETS = {"desired_put_wheel": b"PK wheel"}
+# What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
+NAMED = {"version": "1.1", "number": "1", "envelope": "1"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,13 @@ class Operation:
 
     def call(self, client: Client, *, slug: str = "some-site", **headers: str) -> HttpResponse:
         """Call it with a body that would do, on a site."""
-        assert self.parameters <= {"slug", "envelope"}, f"{self}: the sweep does not know its path parameters"
-        body = BODIES.get(self.name, {})
+        assert self.parameters <= {"slug", *NAMED}, f"{self}: the sweep does not know its path parameters"
+        octets = OCTETS.get(self.name)
         return client.generic(  # type: ignore[no-any-return]
             self.method,
-            self.path.format(slug=slug, envelope=1),
-            data=as_json(body),
-            content_type="application/json",
+            self.path.format(slug=slug, **NAMED),
+            data=as_json(BODIES.get(self.name, {})) if octets is None else octets,
+            content_type="application/json" if octets is None else "application/octet-stream",
             headers=headers,
         )
 

@@ -3,7 +3,7 @@
 from typing import Protocol
 from uuid import UUID
 
-from agent.protocol import Report, VerdictState
+from agent.protocol import Desired, Report, VerdictState
 
 
 class Backend(Protocol):
@@ -35,6 +35,10 @@ class Backend(Protocol):
 
     def set_journal(self, seq: int, head: str | None) -> None:
         """What reports say of the journal from now on: its last number, and that entry's digest."""
+        ...
+
+    def set_desired(self, desired: Desired | None) -> None:
+        """What reports say of the desired state from now on; None while the agent takes none."""
         ...
 
     def report(self, components_digest: str | None) -> bytes:

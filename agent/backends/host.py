@@ -15,6 +15,7 @@ from agent import __version__
 from agent.protocol import (
     PROTOCOL,
     Component,
+    Desired,
     Report,
     Resources,
     Verdict,
@@ -46,6 +47,7 @@ class HostBackend:
         self._digest = components_digest(self._components)
         self._journal_seq = 0
         self._journal_head: str | None = None
+        self._desired: Desired | None = None
 
     @property
     def is_running(self) -> bool:
@@ -67,6 +69,10 @@ class HostBackend:
         """See Backend."""
         self._journal_seq, self._journal_head = seq, head
 
+    def set_desired(self, desired: Desired | None) -> None:
+        """See Backend."""
+        self._desired = desired
+
     def report(self, components_digest: str | None) -> bytes:
         """See Backend."""
         return encode_report(self.make_now(components_digest))
@@ -84,6 +90,7 @@ class HostBackend:
             resources=self._resources,
             components_digest=self._digest,
             components=None if components_digest == self._digest else self._components,
+            desired=self._desired,
             journal_seq=self._journal_seq,
             journal_head=self._journal_head,
         )

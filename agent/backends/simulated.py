@@ -23,6 +23,7 @@ from agent.backends.curves import CURVES, Profile, utc_offset_s
 from agent.protocol import (
     PROTOCOL,
     Component,
+    Desired,
     Report,
     Resources,
     Verdict,
@@ -47,6 +48,7 @@ class SimulatedBackend:
         "_boot_at_s",
         "_components",
         "_curve",
+        "_desired",
         "_digest",
         "_disk_ratio",
         "_fixed_offset_s",
@@ -99,6 +101,7 @@ class SimulatedBackend:
         self._state_since_s = 0.0
         self._journal_seq = 0
         self._journal_head: str | None = None
+        self._desired: Desired | None = None
         self._full: bytes | None = None
         self._lean: bytes | None = None
         self._made_at_s = -math.inf
@@ -118,6 +121,12 @@ class SimulatedBackend:
         """See Backend."""
         if seq != self._journal_seq:
             self._journal_seq, self._journal_head = seq, head
+            self._forget()
+
+    def set_desired(self, desired: Desired | None) -> None:
+        """See Backend."""
+        if desired != self._desired:
+            self._desired = desired
             self._forget()
 
     def report(self, components_digest: str | None) -> bytes:
@@ -183,6 +192,7 @@ class SimulatedBackend:
             components_digest=self._digest,
             components=self._components if with_components else None,
             workloads=self._workloads(demand),
+            desired=self._desired,
             journal_seq=self._journal_seq,
             journal_head=self._journal_head,
         )
@@ -247,6 +257,7 @@ class SimulatedBackend:
         return tuple(
             Workload(
                 name=kind.name,
+                managed=True,
                 state="exited" if i == ill and self._state == "down" else "running",
                 health="unhealthy" if i == ill else "healthy",
                 cpu_ratio=0.0 if i == ill else round(kind.cpu_ratio * demand, 4),

@@ -13,11 +13,15 @@ import msgspec
 import psutil
 
 from agent import __version__
-from agent.backends.host import HostBackend
+from agent.apply.applier import Applier
+from agent.apply.desk import Desk
+from agent.apply.part import ApplyError
+from agent.apply.setup import open_desk
+from agent.apply.store import FOLDER, FileStore
 from agent.commands.arguments import add_config, add_lifetime, endpoint, serve, uuid
+from agent.commands.equipment import Equipment
 from agent.commands.kept import Kept, join_of, kept, read_joins
 from agent.config import CONFIG_FILE, Config, ConfigError, read_config
-from agent.connection import ROUTE
 from agent.identity import Identity, IdentityError, SiteTls
 from agent.link import Links
 from agent.listening import bind_address
@@ -25,6 +29,7 @@ from agent.memory import Memory
 from agent.probes.runner import Prober
 from agent.process import feed_watchdog, signal_to_end, tell_systemd
 from agent.protocol.identity import Join
+from agent.routes import ROUTE
 from agent.server import AgentServer, AtAnyAddress
 from agent.state import (
     IDENTITIES,
@@ -139,6 +144,7 @@ class _Host:
         self._links = Links()
         self._door: AtAnyAddress[SiteTls] = AtAnyAddress()
         self._memory: Memory | None = None
+        self._desk: Desk | None = None
         self._kept: Kept | None = None
         try:
             self._prober = Prober(config.probes, config.folder / PROBES)
@@ -149,7 +155,8 @@ class _Host:
         """Until a signal ends it."""
         end = signal_to_end()
         folder = self._config.folder
-        backend = HostBackend(self._site, verdict=lambda: self._prober.verdict)
+        equipment = Equipment(self._config, self._site, lambda: self._prober.verdict, self)
+        backend = equipment.backend
         status = StatusServer(folder / SOCKET, self.status)
         listen = self._config.endpoint
         # Before anything is written: an agent that finds its port taken again and again must not fill the journal.
@@ -157,14 +164,18 @@ class _Host:
         with kept(folder / IDENTITIES, [self._site], self._joins, self._certified) as self._kept:
             self._memory = memory = Memory(folder / JOURNAL, [backend], bound_bytes=self._config.journal_bytes)
             memory.sign_as(*self._kept.identities)
+            self._desk = desk = self._open_desk(equipment, memory)
+            applier = Applier(desk, begin=equipment.begin)
             server = AgentServer(
                 AtAnyAddress(backend),
                 max_connections=HOST_CONNECTIONS,
                 tls=self._door,
                 memory=memory,
                 renewals=self._kept.keeper,
+                desk=desk,
             )
             memory.start()
+            applier.start()
             self._prober.start()
             if listen is None:
                 self._links.keep(self._site, _NOWHERE[0], server.new_connection)
@@ -178,10 +189,10 @@ class _Host:
             log.info("ending on %s", await end)
             tell_systemd("STOPPING=1")
             watchdog.cancel()
-            await status.close()
-            await self._prober.close()
-            await self._links.close()
-            await server.close()
+            for part in (status, self._prober, self._links, server):
+                await part.close()
+            await asyncio.to_thread(applier.stop)
+            equipment.close()
             await memory.close()
 
     def _certified(self, identity: Identity) -> None:
@@ -193,7 +204,37 @@ class _Host:
             self._door.thing.update(identity)
         if self._memory is not None:
             self._memory.sign_as(identity)
+        if self._desk is not None:
+            self._desk.certify(identity)
         forget_join(self._config.folder)
+
+    def _open_desk(self, equipment: Equipment, memory: Memory) -> Desk:
+        """Where documents come in. Raises StoreError."""
+        assert self._kept is not None
+        folder = self._config.folder
+        desk = open_desk(FileStore(folder / FOLDER, self._site), folder, [equipment.backend], memory)
+        desk.add([(self._site, equipment.machine, equipment.parts)])
+        for identity in self._kept.identities:
+            desk.certify(identity)
+        return desk
+
+    # What the parts of documents ask of us: agent.commands.equipment.Known.
+    def envelope(self) -> bytes:
+        """The envelope of the document that is being applied. Raises ApplyError while there is none."""
+        work = self._desk.part_sites()[self._site].work if self._desk is not None else None
+        if work is None:
+            raise ApplyError("no document is being applied")
+        return work.envelope
+
+    def certificates(self) -> tuple[str, ...]:
+        """Those of the keys that sign documents."""
+        assert self._kept is not None
+        known = self._kept.keeper.identity(self._site).certificates
+        return known.documents if known is not None else ()
+
+    def is_polled(self) -> bool:
+        """Whether the centre has polled this process."""
+        return self._memory is not None and self._site in self._memory.polled_at_s
 
     def status(self) -> Status:
         """What `archipelago-agent status` shows."""

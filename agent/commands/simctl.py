@@ -8,7 +8,7 @@ from typing import Any
 from agent.churn import MAX_PER_MINUTE
 from agent.control import request
 from agent.protocol import KINDS, STATES
-from agent.virtual_site import MODES
+from agent.virtual_site import APPLY_FAULTS, MODES
 
 
 def add(commands: Any) -> None:
@@ -30,7 +30,9 @@ def add(commands: Any) -> None:
     upgrade.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     upgrade.add_argument("name", help="such as linux, or pos")
     upgrade.add_argument("version")
-    for order in (fail, heal, judge, upgrade):
+    fail_apply = orders.add_parser("fail-apply", help="let the changes of desired state fail, until healed")
+    fail_apply.add_argument("fault", choices=APPLY_FAULTS, metavar="FAULT", help=", ".join(APPLY_FAULTS))
+    for order in (fail, heal, judge, upgrade, fail_apply):
         order.add_argument("sites", nargs="+", metavar="SITE", help="uuid or address of a site, or: all")
     churn = orders.add_parser("churn", help="let sites come and go on their own")
     churn.add_argument(
@@ -43,10 +45,10 @@ def add(commands: Any) -> None:
 
 
 def _order(options: argparse.Namespace) -> int:
-    order: dict[str, Any] = {"cmd": options.order}
+    order: dict[str, Any] = {"cmd": options.order.replace("-", "_")}
     if "sites" in options:
         order["sites"] = "all" if options.sites == ["all"] else options.sites
-    for name in ("mode", "for_s", "state", "kind", "name", "version", "per_minute"):
+    for name in ("mode", "for_s", "state", "kind", "name", "version", "per_minute", "fault"):
         if getattr(options, name, None) is not None:
             order[name] = getattr(options, name)
     answer = request(options.control, order)

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from agent.apply.applier import Player
+from agent.apply.desk import Desk
+from agent.apply.setup import open_desk
+from agent.apply.store import FILE, SharedStore
+from agent.apply.virtual import VirtualMachine, recall, virtual_parts
 from agent.commands.arguments import add_lifetime, port, serve
 from agent.commands.kept import kept, read_joins
 from agent.control import ControlServer
@@ -61,7 +66,16 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
         fleet.server.renewals = known.keeper
         fleet.server.memory = shown.memory = memory = Memory(state / JOURNAL, fleet.sites)
         memory.sign_as(*known.identities)
+        store = SharedStore(state / FILE)
+        fleet.server.desk = shown.desk = desk = open_desk(store, state, fleet.sites, memory)
+        desk.add((site.site, VirtualMachine(site), virtual_parts(site)) for site in fleet.sites)
+        for identity in known.identities:
+            desk.certify(identity)
+        for played in desk.part_sites().values():
+            recall(played)
+        player = Player(desk)
         memory.start()
+        player.start()
         for site in shown.calling:
             shown.links.keep(site, addresses[site], fleet.server.new_connection)
         await fleet.server.listen(bind_block(list(fleet.server.backends), port))
@@ -74,7 +88,9 @@ async def _run_simulator(path: Path, state: Path, port: int, control_path: Path 
                 await control.close()
             await shown.links.close()
             await fleet.close()
+            await player.close()
             await memory.close()
+            store.close()
 
 
 class _Shown:
@@ -84,6 +100,7 @@ class _Shown:
         self.doors: dict[str, SiteTls] = {}
         self.links = Links()
         self.memory: Memory | None = None
+        self.desk: Desk | None = None
         self.calling: set[UUID] = {spec.site for spec in specs if spec.dial_out}
         self._addresses = {spec.site: spec.address for spec in specs}
 
@@ -91,6 +108,8 @@ class _Shown:
         """Show these certificates, and sign with their keys, from now on. Raises IdentityError."""
         if self.memory is not None:
             self.memory.sign_as(identity)
+        if self.desk is not None:
+            self.desk.certify(identity)
         if identity.site in self.calling:
             self.links.certify(identity)
             return

@@ -6,6 +6,7 @@ library would add a dependency to the agent and is laxer than this must be: it t
 with bits to spare, unknown fields and duplicate keys.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Annotated, Final
 
@@ -37,7 +38,30 @@ def key_id(public_key: bytes) -> str:
     return sha256(public_key).hexdigest()
 
 
-def _to_sign(payload_type: str, payload: bytes) -> bytes:
+def signed_by(body: bytes, keys: Iterable[bytes]) -> bytes:
+    """The one of these raw public keys that the envelope names as its own; nothing is verified by that.
+
+    Raises ProtocolError.
+    """
+    try:
+        named = _decoder.decode(body).signatures[0].keyid
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not an envelope: {error}") from None
+    for key in keys:
+        if key_id(key) == named:
+            return key
+    raise ProtocolError("signed by another key")
+
+
+def payload_of(body: bytes) -> bytes:
+    """The payload of an envelope that was opened before; nothing is verified here. Raises ProtocolError."""
+    try:
+        return _decoder.decode(body).payload
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not an envelope: {error}") from None
+
+
+def to_sign(payload_type: str, payload: bytes) -> bytes:
     """DSSE's pre-authentication encoding."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
@@ -45,10 +69,17 @@ def _to_sign(payload_type: str, payload: bytes) -> bytes:
 
 def seal_envelope(payload: bytes, *, payload_type: str, signing_key: Ed25519PrivateKey) -> bytes:
     """The envelope around a payload: canonical JSON, base64 with padding."""
-    signature = _Signature(
-        key_id(signing_key.public_key().public_bytes_raw()), signing_key.sign(_to_sign(payload_type, payload))
+    return envelope_of(
+        payload,
+        payload_type=payload_type,
+        public_key=signing_key.public_key().public_bytes_raw(),
+        signature=signing_key.sign(to_sign(payload_type, payload)),
     )
-    return _encoder.encode(_Envelope(payload_type, payload, (signature,)))
+
+
+def envelope_of(payload: bytes, *, payload_type: str, public_key: bytes, signature: bytes) -> bytes:
+    """The same of a signature that was made elsewhere. Nothing is verified."""
+    return _encoder.encode(_Envelope(payload_type, payload, (_Signature(key_id(public_key), signature),)))
 
 
 def open_envelope(body: bytes, *, payload_type: str, signing_key: bytes) -> bytes:
@@ -69,7 +100,7 @@ def open_envelope(body: bytes, *, payload_type: str, signing_key: bytes) -> byte
     if signature.keyid != key_id(signing_key):
         raise ProtocolError("signed by another key")
     try:
-        Ed25519PublicKey.from_public_bytes(signing_key).verify(signature.sig, _to_sign(payload_type, envelope.payload))
+        Ed25519PublicKey.from_public_bytes(signing_key).verify(signature.sig, to_sign(payload_type, envelope.payload))
     except InvalidSignature:
         raise ProtocolError("the signature does not fit") from None
     # Duplicate keys, blanks, another order and spare bits of base64 all end here.

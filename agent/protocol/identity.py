@@ -59,6 +59,18 @@ def is_site_name(name: str, fleet: str, site: UUID) -> bool:
     return host == f"s-{site}" and provider.isdecimal() and rest == f"sites.{fleet}"
 
 
+def provider_of(name: str, fleet: str, site: UUID) -> int | None:
+    """The provider in the name of this site's certificate; None for a name that is not this site's."""
+    if not is_site_name(name, fleet, site):
+        return None
+    return int(name.partition(".p")[2].partition(".")[0])
+
+
+def documents_name(fleet: str) -> str:
+    """The only name in the certificate of a key that may sign desired state."""
+    return f"documents.{fleet}"
+
+
 def service_name(fleet: str, service: Literal["dashboard", "gateway"]) -> str:
     """The name of a process of the centre: `dashboard` asks agents, `gateway` is asked by them."""
     return f"{service}.{fleet}"
@@ -125,13 +137,15 @@ class EnrolRequest(Struct, frozen=True, kw_only=True):
 class Certificates(Struct, frozen=True, kw_only=True):
     """What a site is given: its certificate and its issuer's (leaf first), and the roots to trust, all PEM.
 
-    `gateway` is where it calls from now on, for renewals.
+    `gateway` is where it calls from now on, for renewals. `documents` are the certificates of the keys that may sign
+    desired state; the site believes those that a root of its own has issued (agent.apply.trust).
     """
 
     gateway: Endpoint
     chain: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=4)]
     roots: Annotated[tuple[Pem, ...], Meta(min_length=1, max_length=4)]
     fleet: Annotated[str, Meta(max_length=120)]
+    documents: Annotated[tuple[Pem, ...], Meta(max_length=4)] = ()
 
 
 class EnrolAnswer(Struct, frozen=True, kw_only=True):

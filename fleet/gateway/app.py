@@ -160,7 +160,11 @@ class Gateway:
         issued = await self._in_thread(issue)
         roots = await self._known_roots()
         return Certificates(
-            gateway=settings.GATEWAY_ADDRESS, chain=issued.chain_pem, roots=roots.roots, fleet=roots.fleet
+            gateway=settings.GATEWAY_ADDRESS,
+            chain=issued.chain_pem,
+            roots=roots.roots,
+            fleet=roots.fleet,
+            documents=roots.documents,
         )
 
     async def _known_roots(self) -> signing.Roots:

@@ -43,11 +43,15 @@ class SignerRefused(DomainError):
 
 
 class Roots(Struct, frozen=True):
-    """Whom to trust: PEM of the roots, the fleet's name, and SHA-256 in hex of the root that join strings pin."""
+    """Whom to trust: PEM of the roots, the fleet's name, and SHA-256 in hex of the root that join strings pin.
+
+    `documents` are certificates, by the root, of the keys that sign what sites run.
+    """
 
     roots: tuple[str, ...]
     fleet: str
     root_sha256: str
+    documents: tuple[str, ...] = ()
 
 
 class Issued(Struct, frozen=True):
@@ -72,6 +76,14 @@ class ServiceIdentity:
 
     context: ssl.SSLContext
     issued: Issued
+
+
+class Signed(Struct, frozen=True):
+    """A signature over a document's payload: `key` is the raw public one, `sha256` of the payload in hex."""
+
+    signature: bytes
+    key: bytes
+    sha256: str
 
 
 class _Reason(Struct, frozen=True):
@@ -108,7 +120,23 @@ def issue_sites(identity_ids: Sequence[int]) -> list[Issued | SignerRefused]:
         results = _ask({"op": "issue_site", "identity_ids": batch}, _Results).results
         if len(results) != len(batch):
             raise SignerAway("the signer's answer is not whole")
-        answers += [_one(result) for result in results]
+        answers += [_one(result, Issued) for result in results]
+    return answers
+
+
+def sign_documents(document_ids: Sequence[int]) -> list[Signed | SignerRefused]:
+    """Sign the documents of these rows, which the signer reads itself: a signature or a refusal for each, in order.
+
+    A version that the signer's ledger knows of as signed with other bytes, or as overtaken, is refused (`overtaken`).
+    Raises SignerAway or SignerRefused when a whole batch is refused (`busy`).
+    """
+    answers: list[Signed | SignerRefused] = []
+    for begin in range(0, len(document_ids), MAX_BATCH):
+        batch = list(document_ids[begin : begin + MAX_BATCH])
+        results = _ask({"op": "sign_documents", "document_ids": batch}, _Results).results
+        if len(results) != len(batch):
+            raise SignerAway("the signer's answer is not whole")
+        answers += [_one(result, Signed) for result in results]
     return answers
 
 
@@ -183,8 +211,8 @@ def _read(line: bytes, kind: type[T]) -> T:
     raise SignerRefused(reason.code, reason.message)
 
 
-def _one(result: dict[str, Any]) -> Issued | SignerRefused:
+def _one(result: dict[str, Any], kind: type[T]) -> T | SignerRefused:
     if "error" in result:
         reason = msgspec.convert(result, _Failure).error
         return SignerRefused(reason.code, reason.message)
-    return msgspec.convert(result, Issued)
+    return msgspec.convert(result, kind)

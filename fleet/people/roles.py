@@ -17,16 +17,17 @@ class Role(TextChoices):
 PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
 
 # About no site: only a membership without limits gives them.
-FLEET_ACTIONS = frozenset({"provider.change", "people.change"})
+FLEET_ACTIONS = frozenset({"provider.change", "people.change", "blob.put"})
 
 _SEE = frozenset({"site.view", "provider.view"})
 
 ACTIONS: dict[str, frozenset[str]] = {
     Role.VIEWER: _SEE,
-    Role.OPERATOR: _SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol"},
+    Role.OPERATOR: _SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"},
     Role.MANAGER: _SEE | {"site.acknowledge"},
     Role.ADMIN: _SEE
-    | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "provider.change", "people.change"},
+    | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
+    | {"provider.change", "people.change", "blob.put"},
     Role.PROVIDER_VIEWER: _SEE,
     Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge"},
 }

@@ -15,11 +15,12 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.protocol.identity import check_fleet, provider_domain, service_name, site_name
+from agent.protocol.identity import check_fleet, documents_name, provider_domain, service_name, site_name
 
 ROOT_LIFE: Final = timedelta(days=7_305)
 ISSUER_LIFE: Final = timedelta(days=1_826)
@@ -137,6 +138,29 @@ def certify_service(issuer: Issuer, *, fleet: str, service: Service, tls_key: by
     return _certify(issuer, name, service, usage, read_public_key(tls_key), now, SERVICE_LIFE)
 
 
+def certify_documents(root: Issuer, *, fleet: str, key: Ed25519PublicKey, now: datetime) -> x509.Certificate:
+    """The root's word that this key signs what sites run. Sites need no other: they have pinned the root."""
+    name = documents_name(fleet)
+    subject = _ca_name(fleet, "Archipelago documents")
+    return (
+        _builder(
+            subject, root.certificate.subject, key, now, min(now + ISSUER_LIFE, root.certificate.not_valid_after_utc)
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(ca=False), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key()), critical=False)
+        .sign(root.key, SHA256())
+    )
+
+
+def check_documents(certificate: x509.Certificate, key: Ed25519PublicKey, root: Issuer) -> None:
+    """Raises SignerError unless the root certified this very key."""
+    if certificate.public_key() != key or not _is_signed_by(certificate, root.certificate):
+        raise SignerError("keys", "the certificate of documents does not fit its key, or was not made by this root")
+
+
 def read_public_key(tls_key: bytes) -> ec.EllipticCurvePublicKey:
     """The key in a DER SubjectPublicKeyInfo. Raises SignerError for anything but P-256 in its usual form.
 
@@ -197,7 +221,11 @@ def _make_issuer(root: Issuer, subject: x509.Name, domains: tuple[str, ...], now
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, until: datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | Ed25519PublicKey,
+    now: datetime,
+    until: datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

@@ -1,6 +1,6 @@
 """The centre's private keys, in one folder that nobody else may read. A file holds a key and its certificate, PEM.
 
-`root.pem`, `services.pem`, `provider-<id>.pem` and `documents.pem` (Ed25519, signs desired state; no certificate).
+`root.pem`, `services.pem`, `provider-<id>.pem` and `documents.pem` (Ed25519, signs desired state).
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class KeyStore:
             self._check_files()
             self.root = self._open_root()
             self.services()
-            self.documents = self._open_documents()
+            self.documents, self._documents_certificate = self._open_documents()
         except BaseException:
             self.close()
             raise
@@ -111,26 +111,39 @@ class KeyStore:
         authority.check_root(root, self._fleet)
         return root
 
-    def _open_documents(self) -> Ed25519PrivateKey:
+    @property
+    def documents_pem(self) -> str:
+        """The certificate of the key that signs documents, renewed when little of its life is left."""
+        with self._lock:
+            if _is_old(self._documents_certificate, self._now()):
+                self._documents_certificate = self._certify_documents(self.documents)
+            return self._documents_certificate.public_bytes(Encoding.PEM).decode()
+
+    def _open_documents(self) -> tuple[Ed25519PrivateKey, x509.Certificate]:
         data = self._read_bytes(_DOCUMENTS)
         if data is None:
             key = Ed25519PrivateKey.generate()
-            self._write(_DOCUMENTS, _pem(key))
-            return key
+            return key, self._certify_documents(key)
         found = _load_key(_DOCUMENTS, data)
         if not isinstance(found, Ed25519PrivateKey):
             raise SignerError("keys", f"{_DOCUMENTS} is damaged: its key is not one of Ed25519")
-        return found
+        if b"BEGIN CERTIFICATE" not in data:
+            return found, self._certify_documents(found)
+        certificate = _load_certificate(_DOCUMENTS, data)
+        authority.check_documents(certificate, found.public_key(), self.root)
+        return found, certificate
+
+    def _certify_documents(self, key: Ed25519PrivateKey) -> x509.Certificate:
+        made = authority.certify_documents(self.root, fleet=self._fleet, key=key.public_key(), now=self._now())
+        self._write(_DOCUMENTS, _pem(key) + made.public_bytes(Encoding.PEM))
+        return made
 
     def _read(self, name: str) -> Issuer | None:
         data = self._read_bytes(name)
         if data is None:
             return None
         key = _load_key(name, data)
-        try:
-            certificate = x509.load_pem_x509_certificate(data)
-        except ValueError:
-            raise SignerError("keys", f"{name} is damaged: its certificate cannot be read") from None
+        certificate = _load_certificate(name, data)
         if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
             raise SignerError("keys", f"{name} is damaged: its key is not one of P-256")
         return Issuer(key, certificate)
@@ -210,3 +223,10 @@ def _load_key(name: str, data: bytes) -> object:
         return load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise SignerError("keys", f"{name} is damaged: its key cannot be read") from None
+
+
+def _load_certificate(name: str, data: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(data)
+    except ValueError:
+        raise SignerError("keys", f"{name} is damaged: its certificate cannot be read") from None

@@ -1,4 +1,7 @@
-"""What the signer does, and nothing else: `roots`, `issue_site`, `issue_service`. One line of JSON in, one out."""
+"""What the signer does, and nothing else: `roots`, `issue_site`, `issue_service`, `sign_documents`.
+
+One line of JSON in, one out.
+"""
 
 import logging
 import time
@@ -6,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from threading import Lock
 from typing import Annotated, Any, Final, Protocol
 from uuid import UUID
@@ -14,10 +18,13 @@ import msgspec
 from django.db import Error as DatabaseFailed
 from msgspec import Meta, Struct
 
+from agent.protocol import ProtocolError
+from agent.protocol.desired import Document, sign_document
 from fleet.kit.errors import DomainError
 from fleet.signer import authority
 from fleet.signer.authority import Issued, Service, SignerError
 from fleet.signer.keys import KeyStore
+from fleet.signer.ledger import Ledger, Version
 
 MAX_BATCH: Final = 500
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -38,6 +45,8 @@ class Signable(Protocol):
 
 # Raises DomainError when that identity may not be certified.
 Read = Callable[[int], Signable]
+# The same for documents that may not be signed.
+ReadDocument = Callable[[int], Document]
 
 
 class RootsAsked(Struct, tag_field="op", tag="roots", forbid_unknown_fields=True):
@@ -58,7 +67,22 @@ class ServiceAsked(Struct, tag_field="op", tag="issue_service", forbid_unknown_f
     tls_key: Annotated[bytes, Meta(max_length=256)]
 
 
-_decoder = msgspec.json.Decoder(RootsAsked | SiteAsked | ServiceAsked)
+class DocumentsAsked(Struct, tag_field="op", tag="sign_documents", forbid_unknown_fields=True):
+    """Sign the documents of these rows. What they say comes from the database, and is checked against the ledger."""
+
+    document_ids: Annotated[list[Id], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signature over a document: `key` is the raw public one, `sha256` of the payload in hex; bytes go as base64."""
+
+    signature: bytes
+    key: bytes
+    sha256: str
+
+
+_decoder = msgspec.json.Decoder(RootsAsked | SiteAsked | ServiceAsked | DocumentsAsked)
 
 
 class TokenBucket:
@@ -90,6 +114,7 @@ class Limits:
 
     sites: TokenBucket
     services: TokenBucket
+    documents: TokenBucket
 
 
 def _utc_now() -> datetime:
@@ -106,6 +131,8 @@ class Signer:
         read: Read,
         limits: Limits,
         *,
+        ledger: Ledger,
+        read_document: ReadDocument,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -113,6 +140,8 @@ class Signer:
         self._fleet = fleet
         self._read = read
         self._limits = limits
+        self._ledger = ledger
+        self._read_document = read_document
         self._reading = reading
         self._now = now
 
@@ -141,7 +170,14 @@ class Signer:
             return self._issue_site(asked, deadline)
         if isinstance(asked, ServiceAsked):
             return self._issue_service(asked)
-        return {"roots": [self._store.root.pem], "fleet": self._fleet, "root_sha256": self._store.root_sha256}
+        if isinstance(asked, DocumentsAsked):
+            return {"results": self._sign_documents(asked.document_ids, deadline)}
+        return {
+            "roots": [self._store.root.pem],
+            "fleet": self._fleet,
+            "root_sha256": self._store.root_sha256,
+            "documents": [self._store.documents_pem],
+        }
 
     def _issue_service(self, asked: ServiceAsked) -> Issued:
         _take(self._limits.services, 1)
@@ -179,6 +215,40 @@ class Signer:
             with _refusals(results):
                 results.append(self._certify(one))
         return results
+
+    def _sign_documents(self, document_ids: list[int], deadline: float) -> list[Signed | dict[str, Any]]:
+        """A signature an id, in their order. Each is in the ledger, on the disk, before it is handed out."""
+        _take(self._limits.documents, len(document_ids))
+        found: list[Document | dict[str, Any]] = []
+        with self._reading():
+            for document_id in document_ids:
+                _check(deadline)
+                with _refusals(found):
+                    found.append(self._read_document(document_id))
+        _check(deadline)
+        results = [self._sign(one) if isinstance(one, Document) else one for one in found]
+        versions = {
+            index: Version(one.site, one.epoch, one.version, signed.sha256)
+            for index, (one, signed) in enumerate(zip(found, results, strict=True))
+            if isinstance(one, Document) and isinstance(signed, Signed)
+        }
+        refused = self._ledger.enter(versions.values())
+        for index, version in versions.items():
+            if version.site in refused:
+                log.error("refused to sign: %s", refused[version.site], extra={"site": str(version.site)})
+                results[index] = error_answer("overtaken", refused[version.site])
+        log.info("signed", extra={"documents": sum(isinstance(one, Signed) for one in results)})
+        return results
+
+    def _sign(self, document: Document) -> Signed | dict[str, Any]:
+        if document.fleet != self._fleet:
+            return error_answer("fleet", "the document is for another fleet")
+        try:
+            payload, signature = sign_document(document, self._store.documents)
+        except ProtocolError as error:
+            return error_answer("document", error.reason)
+        key = self._store.documents.public_key().public_bytes_raw()
+        return Signed(signature, key, sha256(payload).hexdigest())
 
     def _certify(self, found: Signable) -> Issued:
         return _logged(

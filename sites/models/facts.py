@@ -60,6 +60,9 @@ class SiteState(models.Model):
     journal_head = models.CharField(max_length=71, blank=True)
     busy_until = models.DateTimeField(null=True)
     busy_reason = models.CharField(max_length=200, blank=True)
+    desired = models.CharField(
+        max_length=600, blank=True, db_default="", help_text="epoch.version.state.detail of its document, as reported."
+    )
     rtt_ms = models.IntegerField(null=True)
     cpu_ratio = models.FloatField(null=True)
     mem_ratio = models.FloatField(null=True)

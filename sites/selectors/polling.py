@@ -23,7 +23,7 @@ SELECT s.id, s.uuid, s.provider_id, s.address, s.tls_name, s.tls_pin, p.allowed_
     t.version, t.availability,
     t.availability_since, t.reachability, t.reachability_since, t.shown, t.shown_since, t.candidate,
     t.candidate_count, t.candidate_since, t.misses, t.last_good_at, t.component_set_id, t.boot, t.reasons::text,
-    t.last_error, t.busy_until, CASE WHEN c.gateway_until > now() THEN c.gateway ELSE '' END
+    t.last_error, t.busy_until, CASE WHEN c.gateway_until > now() THEN c.gateway ELSE '' END, t.desired
 FROM edge_sites_site s
 JOIN edge_sites_sitestate t ON t.site_id = s.id
 JOIN edge_sites_pollschedule c ON c.site_id = s.id
@@ -61,6 +61,7 @@ def _target(row: Sequence[Any]) -> PollTarget:
         reasons=_reasons(row[23]),
         last_error=row[24],
         busy=row[25] is not None,
+        desired=row[27],
     )
 
 

@@ -71,7 +71,8 @@ SET version = s.version + 1, last_poll_at = c.at, availability = c.availability,
     mono_ms = COALESCE(c.mono_ms, s.mono_ms),
     journal_seq = COALESCE(c.journal_seq, s.journal_seq), journal_head = COALESCE(c.journal_head, s.journal_head),
     busy_until = CASE WHEN c.ok THEN c.busy_until ELSE s.busy_until END,
-    busy_reason = COALESCE(c.busy_reason, s.busy_reason), rtt_ms = COALESCE(c.rtt_ms, s.rtt_ms),
+    busy_reason = COALESCE(c.busy_reason, s.busy_reason), desired = COALESCE(c.desired, s.desired),
+    rtt_ms = COALESCE(c.rtt_ms, s.rtt_ms),
     cpu_ratio = COALESCE(c.cpu_ratio, s.cpu_ratio), mem_ratio = COALESCE(c.mem_ratio, s.mem_ratio),
     disk_ratio = COALESCE(c.disk_ratio, s.disk_ratio),
     temp_celsius = CASE WHEN c.ok THEN c.temp_celsius ELSE s.temp_celsius END
@@ -81,7 +82,8 @@ FROM jsonb_to_recordset(%s::jsonb) AS c(
     shown_since timestamptz, candidate text, candidate_count smallint, candidate_since timestamptz, misses integer,
     last_good_at timestamptz, last_error text, last_error_detail text, digest text, reasons jsonb, workloads jsonb,
     boot text, clock_offset_ms bigint, mono_ms bigint, journal_seq bigint, journal_head text, busy_until timestamptz,
-    busy_reason text, rtt_ms integer, cpu_ratio float8, mem_ratio float8, disk_ratio float8, temp_celsius float8)
+    busy_reason text, desired text, rtt_ms integer, cpu_ratio float8, mem_ratio float8, disk_ratio float8,
+    temp_celsius float8)
 WHERE s.site_id = c.site_id AND s.version = c.version
 RETURNING s.site_id
 """
@@ -143,6 +145,16 @@ SET polls = p.polls + EXCLUDED.polls, failures = p.failures + EXCLUDED.failures,
 """
 
 READ_JOURNALS = "UPDATE edge_sites_journalcursor SET next_at = now() WHERE site_id = ANY(%s)"
+
+# What sites say of their documents has changed: the deliverer asks them for more, and for their receipts.
+NOTE_DESIRED = """
+UPDATE edge_sites_sitedesired t
+SET reported_epoch = c.epoch, reported_version = c.version, reported_state = c.state, reported_detail = c.detail,
+    reported_at = c.at, due_at = LEAST(t.due_at, now())
+FROM jsonb_to_recordset(%s::jsonb) AS c(site_id integer, epoch bigint, version bigint, state text, detail text,
+    at timestamptz)
+WHERE t.site_id = c.site_id
+"""
 
 # Who fell silent together comes back together: when one answers again, the others that wait longer than their interval
 # are due within it, spread over it. Rows that somebody holds are being polled, or brought forward, already.

@@ -45,6 +45,11 @@ class Outcome:
         return self.report is not None and self.report.components_digest != self.result.target.digest
 
     @property
+    def new_desired(self) -> bool:
+        """Whether the site says something else of its document than before."""
+        return self.report is not None and desired_text(self.report) != self.result.target.desired
+
+    @property
     def wide(self) -> bool:
         """Whether more than the figures of the state row change."""
         report, target = self.report, self.result.target
@@ -61,7 +66,14 @@ class Outcome:
             or report.boot != target.boot
             or tuple(report.verdict.reasons) != tuple(target.reasons)
             or (report.busy is not None) != target.busy
+            or self.new_desired
         )
+
+
+def desired_text(report: Report) -> str:
+    """What a report says of the site's document, as it is kept to be compared; empty before its first."""
+    said = report.desired
+    return f"{said.epoch}.{said.version}.{said.state}.{said.detail}" if said is not None and said.version else ""
 
 
 def _counts(state: Health) -> tuple[int, str, int]:
@@ -221,6 +233,7 @@ def _state_row(outcome: Outcome) -> dict[str, Any]:
         "journal_head": report.journal_head or "",
         "busy_until": report.busy.until.isoformat() if report.busy else None,
         "busy_reason": report.busy.reason[:200] if report.busy else "",
+        "desired": desired_text(report),
         "rtt_ms": result.rtt_ms,
         "cpu_ratio": figures.cpu_ratio,
         "mem_ratio": figures.mem_bytes / figures.mem_total_bytes if figures.mem_total_bytes else None,
@@ -266,6 +279,9 @@ def _write_facts(cursor: Any, outcomes: Sequence[Outcome]) -> None:
     spans = [_span_row(outcome) for outcome in outcomes if outcome.new_components]
     if spans:
         cursor.execute(sql.WRITE_SPANS, [json.dumps(spans)] * 2)
+    said = [_desired_row(outcome) for outcome in outcomes if outcome.new_desired]
+    if said:
+        cursor.execute(sql.NOTE_DESIRED, [json.dumps(said)])
     returned = [outcome.result.target.site_id for outcome in outcomes if _returned(outcome)]
     if returned:
         cursor.execute(sql.READ_JOURNALS, [returned])
@@ -338,6 +354,19 @@ def _span_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _desired_row(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.report is not None
+    said = outcome.report.desired
+    return {
+        "site_id": outcome.result.target.site_id,
+        "epoch": said.epoch if said else 0,
+        "version": said.version if said else 0,
+        "state": said.state[:16] if said else "",
+        "detail": said.detail if said else "",
+        "at": outcome.result.at.isoformat(),
+    }
+
+
 def _news(outcomes: Sequence[Outcome]) -> tuple[list[live.Delta], list[tuple[live.Hint, int | None]]]:
     """Deltas for the map, and hints for whoever has the site or the overview open."""
     deltas: list[live.Delta] = []
@@ -351,7 +380,7 @@ def _news(outcomes: Sequence[Outcome]) -> tuple[list[live.Delta], list[tuple[liv
                     target.site_id, target.provider_id, after.shown, after.reachability, Compliance.UNKNOWN, since
                 )
             )
-        if outcome.decision.changes or outcome.new_components:
+        if outcome.decision.changes or outcome.new_components or outcome.new_desired:
             hints.append((("site", target.site_id), target.provider_id))
     if deltas:
         for provider_id in sorted({delta.provider_id for delta in deltas}):

@@ -25,6 +25,7 @@ from sites.models import (
     PollSchedule,
     Provider,
     Site,
+    SiteDesired,
     SiteIdentity,
     SiteState,
     SiteTenure,
@@ -300,6 +301,7 @@ def _hand_over(site: Site, now: datetime) -> None:
     SiteIdentity.objects.filter(site=site, state__in=LIVE_IDENTITIES).update(provider_id=site.provider_id)
     JoinToken.objects.filter(site=site, withdrawn_at=None).update(withdrawn_at=now)
     JournalCursor.objects.filter(site=site).update(provider_id=site.provider_id)
+    SiteDesired.objects.filter(site=site).update(provider_id=site.provider_id, due_at=now)
     PollSchedule.objects.filter(site=site).update(provider_id=site.provider_id)
     SiteState.objects.filter(site=site).update(provider_id=site.provider_id, version=_next_version())
     Acknowledgement.objects.filter(site=site, cleared_at=None).update(cleared_at=now)

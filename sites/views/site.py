@@ -44,6 +44,7 @@ from sites.selectors.one_site import (
 from sites.services.sites import acknowledge, change_life, create_site, poll_now, update_site
 from sites.states import LIFE_CHANGES, Axis
 from sites.views.answers import done
+from sites.views.desired import desired_context
 from sites.views.identity import identity_context
 from sites.views.journal import journal_context
 
@@ -63,6 +64,7 @@ def site_detail(request: ScopedRequest, slug: str) -> HttpResponse:
     context = (
         _live_context(request, site, chosen)
         | identity_context(request, site)
+        | desired_context(request, site)
         | journal_context(site)
         | {
             "ranges": [{"name": name, "label": RANGE_LABELS[name], "is_on": name == chosen} for name in RANGES],

@@ -9,6 +9,7 @@ from fleet.kit.htmx import render, wants_fragment
 from fleet.kit.http import ScopedRequest
 from fleet.kit.tenancy import Scope
 from sites.present import may_on
+from sites.selectors.desired import recovery_of
 from sites.selectors.identity import frozen, waiting, waiting_in
 
 SHOWN = 100
@@ -51,3 +52,11 @@ def waiting_rows(who: Scope, *, limit: int) -> list[dict[str, Any]]:
         {"matter": "waiting", "site": row.site, "since": row.presented_at, "why": "Its keys wait to be accepted"}
         for row in waiting_in(who, limit=limit)
     ]
+
+
+def recovery_rows(who: Scope) -> list[dict[str, Any]]:
+    """One row while sites recover after a restore: `matter` and `why`; it is about no single site."""
+    progress = recovery_of(who)
+    if progress is None:
+        return []
+    return [{"matter": "recovering", "why": f"{progress.told} of {progress.total} sites have told their counters"}]

@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +14,12 @@ from agent.backends.catalogue import MAX_WORKLOADS
 from agent.backends.curves import CURVES, Profile, utc_offset_s
 from agent.backends.host import HostBackend
 from agent.backends.simulated import REFRESH_S, SimulatedBackend
+from agent.engine.backend import EngineBackend
+from agent.engine.client import Engine
 from agent.protocol import Report, decode_report
 from tests.agent.factories import SITE
 from tests.agent.wire import NAMESPACE
+from tests.engine import Podman, podman_at
 
 NOON_S = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()  # a Wednesday
 DAY_S = 86_400
@@ -59,7 +62,23 @@ def host() -> Backend:
     return HostBackend(SITE)
 
 
-@pytest.mark.parametrize("make", [host, simulated])
+@pytest.fixture(scope="module")
+def real_engine() -> Iterator[Podman]:
+    with podman_at() as podman:
+        yield podman
+
+
+@pytest.fixture(params=["host", "simulated", "engine"])
+def make(request: pytest.FixtureRequest) -> Iterator[Callable[[], Backend]]:
+    if request.param != "engine":
+        yield {"host": host, "simulated": simulated}[request.param]
+        return
+    client = Engine(request.getfixturevalue("real_engine").socket)
+    backend = EngineBackend(HostBackend(SITE), client, interval_s=0.1)
+    yield lambda: backend
+    backend.close()
+
+
 class TestContract:
     """What every backend owes its callers."""
 

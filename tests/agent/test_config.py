@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Config, ConfigError, ContainerProbe, DiskProbe, HttpProbe, TcpProbe, read_config, split_listen
+from agent.config import (
+    Config,
+    ConfigError,
+    ContainerProbe,
+    DiskProbe,
+    HttpProbe,
+    Registry,
+    TcpProbe,
+    read_config,
+    split_listen,
+)
 from tests.agent.wire import ROOT
 
 HTTP = 'listen = "0.0.0.0:9100"\n[[probes]]\nkind = "http"\nname = "web"\nurl = "http://127.0.0.1/"\n'
@@ -51,7 +61,20 @@ def test_probes_are_read_with_their_defaults(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("site = 1", "site is not known here; allowed are state, listen, dial_out, log_level, journal_bytes, probes"),
+        (
+            "site = 1",
+            "site is not known here; allowed are state, listen, dial_out, log_level, journal_bytes, probes, engine, os",
+        ),
+        (
+            "dial_out = true\n[os]\nallow = 1",
+            "os.allow is not known here; allowed are updater, also, without_rollback, reboot, reboot_windows,"
+            " time_zone",
+        ),
+        (
+            'dial_out = true\n[os]\nreboot_windows = ["Sunday"]',
+            "os: 'Sunday' is no window such as `Sun 02:00-04:00` or `23:00-01:00`",
+        ),
+        ('dial_out = true\n[os]\ntime_zone = "Mars/Olympus"', "os: no time zone 'Mars/Olympus'"),
         ("", 'give either listen = "ADDRESS:PORT" or dial_out = true: a site is dialled or calls, not both'),
         (
             'listen = "0.0.0.0:1"\ndial_out = true',
@@ -136,6 +159,22 @@ def test_what_cannot_be_listened_at(text: str) -> None:
         split_listen(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[engine]\nsocket = "docker.sock"', "engine.socket: 'docker.sock' is not an absolute path"),
+        ('[engine]\nfolders = ["srv"]', "engine.folders: 'srv' is not an absolute path"),
+        ("[engine]\nprivileged = true", "engine.privileged is not known here"),
+    ],
+)
+def test_an_engine_that_cannot_be_is_said(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(f"dial_out = true\n{text}\n")
+    with pytest.raises(ConfigError) as refused:
+        read_config(path)
+    assert said in str(refused.value)
+
+
 def test_what_can_be_listened_at() -> None:
     assert [split_listen(text) for text in ("127.0.0.1:1", "[::]:65535")] == [("127.0.0.1", 1), ("::", 65_535)]
 
@@ -146,7 +185,17 @@ class TestTheExamples:
     def test_each_is_good(self) -> None:
         folder = ROOT / "deploy" / "agent" / "examples"
         found = {path.stem: read_config(path) for path in folder.glob("*.toml")}
-        assert set(found) == {"direct", "dial-out", "containers"}
+        assert set(found) == {"direct", "dial-out", "containers", "engine"}
+        engine = found["engine"].engine
+        assert engine is not None
+        assert engine.registries == (
+            Registry(
+                registry="registry.example.org",
+                username="site-17",
+                password_file="/etc/archipelago-agent/registry-password",
+            ),
+        )
+        assert found["engine"].os.reboot_windows == ("Sun 02:00-04:00",)
         assert found["direct"].endpoint == ("0.0.0.0", 9100)
         assert found["direct"].probes == (DiskProbe(name="root filesystem", path="/", interval_s=60),)
         assert found["dial-out"].endpoint is None

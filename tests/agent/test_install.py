@@ -30,7 +30,8 @@ class Machine:
         self.config = self.root / "etc/archipelago-agent/agent.toml"
         self.state = self.root / "var/lib/archipelago-agent"
         self.unit = self.root / "etc/systemd/system/archipelago-agent.service"
-        self.program = self.root / PREFIX.lstrip("/") / "bin" / "archipelago-agent"
+        self.home = self.root / PREFIX.lstrip("/")
+        self.program = self.home / "base" / "bin" / "archipelago-agent"
         # The packages that the agent needs come from this environment, so that no network is needed.
         self.environment = {**os.environ, "DESTDIR": str(self.root), "PYTHONPATH": sysconfig.get_path("purelib")}
 
@@ -55,13 +56,25 @@ def test_install_repeat_and_uninstall(wheel: Path, tmp_path: Path) -> None:
     assert machine.files() == {
         "etc/archipelago-agent/agent.toml",
         "etc/systemd/system/archipelago-agent.service",
+        "etc/systemd/system/archipelago-updater.service",
+        "etc/systemd/system/archipelago-updater.socket",
         "usr/local/bin/archipelago-agent",
+        "usr/local/bin/archipelago-updater",
     }
     assert machine.config.read_text() == (DEPLOY / "examples" / "dial-out.toml").read_text()
     assert stat.S_IMODE(machine.state.stat().st_mode) == 0o700
-    assert os.readlink(machine.root / "usr/local/bin/archipelago-agent") == f"{PREFIX}/bin/archipelago-agent"
+    assert os.readlink(machine.root / "usr/local/bin/archipelago-agent") == f"{PREFIX}/base/bin/archipelago-agent"
+    assert f"\nExecStart={PREFIX}/launch {PREFIX}/releases run --config " in machine.unit.read_text()
+    assert f"\nReadWritePaths={PREFIX}/releases\n" in machine.unit.read_text()
+    updater = machine.unit.with_name("archipelago-updater.service").read_text()
+    assert f"\nExecStart={PREFIX}/base/bin/archipelago-updater serve\n" in updater
 
-    assert f"\nExecStart={PREFIX}/bin/archipelago-agent run --config " in machine.unit.read_text()
+    # The release lies beside those to come, and the launcher starts it.
+    assert os.readlink(machine.home / "releases/current") == __version__
+    assert sorted(path.name for path in (machine.home / "releases").iterdir()) == [__version__, "current"]
+    command = [str(machine.home / "launch"), str(machine.home / "releases"), "--version"]
+    told = subprocess.run(command, env=machine.environment, capture_output=True, text=True, check=False, cwd="/")
+    assert (told.returncode, told.stdout) == (0, f"archipelago-agent {__version__}\n")
 
     # The installed program reads the installed configuration.
     config = machine.config.read_text().replace("dial_out = true", f'dial_out = true\nstate = "{machine.state}"')
@@ -80,7 +93,7 @@ def test_install_repeat_and_uninstall(wheel: Path, tmp_path: Path) -> None:
     done = machine.run("--uninstall")
     assert (done.returncode, done.stderr) == (0, "")
     assert machine.files() == {"etc/archipelago-agent/agent.toml", "var/lib/archipelago-agent/journal.sqlite"}
-    assert not machine.program.parent.parent.exists()
+    assert not machine.home.exists()
     assert machine.run("--uninstall").returncode == 0
     assert machine.run("--uninstall", "--purge").returncode == 0
     assert machine.files() == set()
@@ -118,22 +131,34 @@ def test_uninstalling_leaves_alone_what_is_not_ours(wheel: Path, tmp_path: Path)
     assert other.read_text() == "mine"
 
 
+def test_an_installation_from_before_releases_becomes_one_with_them(wheel: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path, wheel)
+    old = machine.home / "bin" / "archipelago-agent"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    (machine.home / "pyvenv.cfg").touch()
+    machine.install()
+    assert sorted(path.name for path in machine.home.iterdir()) == ["base", "launch", "releases"]
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_the_installer_is_clean() -> None:
-    subprocess.run(["shellcheck", str(DEPLOY / "install.sh")], check=True)
+def test_the_scripts_are_clean() -> None:
+    subprocess.run(["shellcheck", str(DEPLOY / "install.sh"), str(DEPLOY / "launch")], check=True)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_the_unit_is_good_and_well_closed(tmp_path: Path) -> None:
-    program = tmp_path / "archipelago-agent"
+@pytest.mark.parametrize(("name", "exposure"), [("archipelago-agent", 20), ("archipelago-updater", 70)])
+def test_the_units_are_good_and_well_closed(name: str, exposure: int, tmp_path: Path) -> None:
+    program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    text = (DEPLOY / "archipelago-agent.service").read_text()
-    unit = tmp_path / "archipelago-agent.service"
-    unit.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={program}", text, flags=re.MULTILINE))
-    command = ["systemd-analyze", "verify", str(unit)]
+    for part in (*DEPLOY.glob("*.service"), *DEPLOY.glob("*.socket")):
+        text = re.sub(r"^ExecStart=\S+", f"ExecStart={program}", part.read_text(), flags=re.MULTILINE)
+        (tmp_path / part.name).write_text(text)
+    unit = tmp_path / f"{name}.service"
+    command = ["systemd-analyze", "verify", *map(str, sorted(tmp_path.glob(f"{name}.s*")))]
     verified = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (verified.returncode, verified.stderr) == (0, "")
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={exposure}", str(unit)]
     judged = subprocess.run(command, capture_output=True, text=True, check=False)
     assert judged.returncode == 0, judged.stdout[-400:]

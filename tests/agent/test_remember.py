@@ -1,5 +1,6 @@
 """What the recorder writes, minute by minute, on a clock that stands until it is set."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,9 @@ from agent.backends.host import HostBackend
 from agent.backends.simulated import SimulatedBackend
 from agent.fleet_file import SiteSpec
 from agent.journal import Journal
+from agent.memory import Memory
 from agent.protocol import Component, Verdict, components_digest, decode_report
-from agent.protocol.entries import Alive, Components, Entry, Start, decode_entry
+from agent.protocol.entries import Alive, Components, Entry, Receipt, Start, decode_entry
 from agent.remember import Recorder
 from agent.virtual_site import VirtualSite
 from tests.agent.factories import AT, COMPONENTS, SITE, make_report
@@ -209,3 +211,22 @@ def test_without_power_nothing_is_written_and_then_there_is_another_boot(tmp_pat
     assert isinstance(start.body, Start)
     assert start.body.clean is False
     assert start.boot != first.boot
+
+
+def test_a_note_is_written_at_the_next_tick_after_what_changed(world: World) -> None:
+    world.recorder.note(SITE, Receipt(1, 7, "applied"))
+    world.tick()
+    world.tick()
+    assert world.kinds() == ["start", "verdict", "components", "receipt"]
+    assert world.entries()[-1].body == Receipt(1, 7, "applied")
+
+
+async def test_a_note_from_any_thread_is_said_to_be_written_once_it_is(tmp_path: Path) -> None:
+    backend = SimulatedBackend(SITE, seed=1, profile="shop", time_zone="UTC", workloads=2)
+    memory = Memory(tmp_path / "journal.db", [backend])
+    written: list[int] = []
+    await asyncio.to_thread(memory.note, SITE, Receipt(1, 7, "applied"), lambda: written.append(memory.usage(SITE)[0]))
+    assert written == []
+    memory.tick()
+    assert written == [4]
+    await memory.close()

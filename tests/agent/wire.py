@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,15 +186,23 @@ class Client:
 
 
 class Simulator:
-    """A real simulator process and its control socket. Its sites have enrolled: we are their centre."""
+    """A real simulator process and its control socket. Its sites have enrolled: we are their centre.
 
-    def __init__(self, folder: Path, specs: list[dict[str, Any]]) -> None:
+    `given` is what they were given with their certificates, if it is more than these.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        specs: list[dict[str, Any]],
+        given: Callable[[Fleet, Identity], Identity] = lambda fleet, identity: identity,
+    ) -> None:
         self.specs = specs
         self.port = free_port()
         self.control = folder / "control.sock"
         self.fleet = Fleet()
         self.state = folder / "state"
-        keep(self.state, *(self.fleet.site(UUID(spec["site"])) for spec in specs))
+        keep(self.state, *(given(self.fleet, self.fleet.site(UUID(spec["site"]))) for spec in specs))
         self._names = {spec["address"]: site_name(self.fleet.name, 1, UUID(spec["site"])) for spec in specs}
         fleet = write_fleet(folder / "fleet.json", specs)
         self.process = start_agent(

@@ -21,6 +21,7 @@ from tests.browser.stage import Stage, slow_passwords
 from tests.conftest import PASSWORD
 from tests.flows.system import query, wait_for
 from tests.sites.identities import freeze_row, keys
+from tests.sites.told import WORKLOADS, document, receipt, standing
 
 FOLDER = ROOT / "shots"
 SITES = 60
@@ -36,6 +37,9 @@ SCREENS = {
     "site-timeline": f"/sites/{SITE}/timeline/?before=1",
     "site-journal": f"/sites/{SITE}/journal/",
     "site-edit": f"/sites/{SITE}/edit/",
+    "site-desired": f"/sites/{SITE}/desired/",
+    "site-desired-apply": f"/sites/{SITE}/desired/apply/",
+    "site-desired-json": f"/sites/{SITE}/desired/apply/?as=json",
     "site-new": "/sites/new/",
     "site-import": "/sites/import/",
     "waiting": "/sites/waiting/",
@@ -47,7 +51,15 @@ SCREENS = {
     "not-found": "/nothing/",
     "sign-out": "/accounts/logout/",
 }
-FULL_PAGE = {"site", "site-timeline", "site-journal", "site-new", "site-import"}
+FULL_PAGE = {
+    "site",
+    "site-timeline",
+    "site-journal",
+    "site-desired",
+    "site-desired-apply",
+    "site-new",
+    "site-import",
+}
 
 # A day of figures for one site, with half an hour in which nobody measured.
 _HISTORY = """
@@ -103,6 +115,7 @@ class Demo(Stage):
         for site in dice.sample(sites, 2):
             keys(site, fingerprint=Keys.make().fingerprint, host=f"{site.slug}.edge.example")
         freeze_row(dice.choice(sites), "a join string was used with other keys (from 198.51.100.7)")
+        _told(Site.objects.using("owner").get(slug=SITE))
         _run(_HISTORY, SITE)
         for site in [*dice.sample(sites, 24), Site.objects.using("owner").get(slug=SITE)]:
             begin, kind = dice.randrange(60, 1430), dice.choice(("down", "degraded", "degraded", "unreachable"))
@@ -114,6 +127,20 @@ class Demo(Stage):
             lambda: query("SELECT count(*) FROM edge_sites_sitestate WHERE reachability = 'unreachable'")[0][0] >= 1,
             120,
         )
+
+
+def _told(site: Site) -> None:
+    """Three versions: applied, applied, undone."""
+    document(site, 1, reason="first tills", made_by="admin")
+    receipt(site, 1)
+    machine = {"packages": {"curl": "8.5.0-2ubuntu10.6"}, "kernel": "6.8.0-51-generic", "reboot": "if_required"}
+    document(site, 2, {"os": machine}, reason="security fixes of November", made_by="admin")
+    receipt(site, 2, changed=["curl", "kernel"])
+    document(site, 3, {"os": machine, "workloads": [{**WORKLOADS[0], "version": "4.2.1"}]}, reason="tills 4.2.1")
+    why = "pos: its health check never passed"
+    receipt(site, 3, state="rolled_back", detail=why)
+    standing(site, answer="accepted", reported_epoch=1, reported_version=3, reported_state="rolled_back")
+    standing(site, reported_detail=why)
 
 
 def _run(statement: str, *values: Any) -> None:

@@ -11,6 +11,7 @@ import sites.api
 from tests.database import APP, OWNER, rows
 from tests.openapi import Operation, assert_error, operations
 from tests.sites.identities import ready_for
+from tests.sites.told import blob, told_for
 
 OPERATIONS = operations()
 UNSAFE = [operation for operation in OPERATIONS if not operation.is_safe]
@@ -26,6 +27,10 @@ def ours(make_provider: Any, make_site: Any, signer: None, request: pytest.Fixtu
     operation = callspec.params.get("operation") if callspec else None
     if operation is not None:
         ready_for(operation.name.removeprefix("identity_"), site)
+        if "/desired" in operation.path:
+            told_for(operation.name.removeprefix("desired_"), site)
+        elif operation.name == "desired_blobs":
+            blob(b"{}")
     return site
 
 
@@ -34,6 +39,7 @@ def contents() -> list[Any]:
     tables = (
         *("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry"),
         *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
+        *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -49,10 +55,17 @@ def browser(person: Any) -> tuple[Client, str]:
 # Who gets in ------------------------------------------------------------------------------------------------
 def test_the_operations_are_those():
     assert sorted(str(operation) for operation in OPERATIONS) == [
+        "GET /api/v1/blobs",
         "GET /api/v1/identities/waiting",
         "GET /api/v1/providers",
         "GET /api/v1/sites",
         "GET /api/v1/sites/{slug}",
+        "GET /api/v1/sites/{slug}/desired",
+        "GET /api/v1/sites/{slug}/desired/documents",
+        "GET /api/v1/sites/{slug}/desired/documents/{version}",
+        "GET /api/v1/sites/{slug}/desired/documents/{version}/envelope",
+        "GET /api/v1/sites/{slug}/desired/receipts",
+        "GET /api/v1/sites/{slug}/desired/receipts/{number}/envelope",
         "GET /api/v1/sites/{slug}/identity",
         "GET /api/v1/sites/{slug}/intervals",
         "GET /api/v1/sites/{slug}/journal",
@@ -63,7 +76,12 @@ def test_the_operations_are_those():
         "GET /api/v1/sites/{slug}/timeline",
         "GET /api/v1/summary",
         "PATCH /api/v1/sites/{slug}",
+        "POST /api/v1/blobs/configs",
+        "POST /api/v1/blobs/wheels",
         "POST /api/v1/sites",
+        "POST /api/v1/sites/{slug}/desired",
+        "POST /api/v1/sites/{slug}/desired/freeze",
+        "POST /api/v1/sites/{slug}/desired/thaw",
         "POST /api/v1/sites/{slug}/identity/accept",
         "POST /api/v1/sites/{slug}/identity/freeze",
         "POST /api/v1/sites/{slug}/identity/join",
@@ -98,6 +116,8 @@ def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operat
     response = operation.call(client, **{"X-CSRFToken": token})
     if "{slug}" in operation.path or operation.name == "create":
         assert_error(response, 404, "not_found")
+    elif "/blobs" in operation.path:
+        assert_error(response, 403, "not_allowed")
     else:
         assert response.status_code == 200
         assert b"ours" not in response.content

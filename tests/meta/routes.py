@@ -44,6 +44,7 @@ PAGES = (
     Route("sites/import/", PLAIN, GET_POST),
     Route("sites/new/", PLAIN, GET_POST),
     Route("sites/places/", PLAIN),
+    Route("sites/recovery/", PLAIN),
     Route("sites/waiting/", PLAIN),
     Route("sites/<slug:slug>/", SITE),
     Route("sites/<slug:slug>/edit/", SITE, GET_POST),
@@ -54,6 +55,11 @@ PAGES = (
     Route("sites/<slug:slug>/identity/", SITE),
     Route("sites/<slug:slug>/journal/", SITE),
     Route("sites/<slug:slug>/timeline/", SITE),
+    Route("sites/<slug:slug>/desired/", SITE),
+    Route("sites/<slug:slug>/desired/card/", SITE),
+    Route("sites/<slug:slug>/desired/apply/", SITE, GET_POST),
+    Route("sites/<slug:slug>/desired/freeze/", SITE, POST),
+    Route("sites/<slug:slug>/desired/thaw/", SITE, POST),
     *(
         Route(f"sites/<slug:slug>/identity/{step}/", SITE, POST)
         for step in ("join", "accept", "reject", "revoke", "freeze", "thaw")

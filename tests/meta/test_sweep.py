@@ -7,13 +7,14 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from agent.protocol import Component
-from sites.models import Provider, Site
+from sites.models import Provider, Site, SiteDesired
 from sites.services.reports import record_reports
 from tests.database import OWNER, rows
 from tests.meta.routes import ACCOUNTS, API_ROOT, MACHINES, PAGES, PLAIN, PROVIDER, SITE, Route, known_patterns
 from tests.openapi import operations
 from tests.sites.builders import polled
 from tests.sites.identities import FINGERPRINT, certificate, enrolled, freeze_row, keys, ready_for
+from tests.sites.told import document, receipt, standing, told_for
 
 pytestmark = pytest.mark.usefixtures("plain_static")
 
@@ -60,6 +61,10 @@ def fleet(make_provider: Any, make_site: Any) -> Provider:
     keys(theirs, host="quagga.example", agent="9.9.9-q", remote="203.0.113.77", fingerprint="ring-q")
     certificate(keys(theirs, "accepted", decided_by="Quagga Ltd"), serial="quagga-serial")
     freeze_row(theirs, "owner-q lost it")
+    document(theirs, content={"workloads": []}, reason="Quagga reason", made_by="owner-q")
+    receipt(theirs, detail="Quagga detail")
+    standing(theirs, recovering=True)
+    document(ours)
     enrolled(ours)
     keys(ours)
     for _ in range(3):
@@ -87,6 +92,7 @@ def contents() -> list[Any]:
         *("edge_sites_site", "edge_sites_provider", "edge_sites_sitetenure", "edge_sites_acknowledgement"),
         *("edge_sites_pollschedule", "edge_sites_stateinterval", "kit_auditentry"),
         *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
+        *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -119,6 +125,13 @@ def body_for(route: Route, provider: Provider) -> dict[str, Any]:
             f"sites/<slug:slug>/identity/{step}/": lambda: {"reason": "because"}
             for step in ("reject", "freeze", "thaw")
         },
+        "sites/<slug:slug>/desired/apply/": lambda: {
+            "do": "apply",
+            "text": "{}",
+            "reason": "because",
+            "expect": SiteDesired.objects.using(OWNER).get(site__slug="own-site").version,
+        },
+        **{f"sites/<slug:slug>/desired/{step}/": lambda: {"reason": "because"} for step in ("freeze", "thaw")},
     }
     return bodies.get(route.path, dict)()
 
@@ -131,7 +144,7 @@ def call(client: Client, route: Route, method: str, slug: str = "", data: Any = 
 # The lists are whole ----------------------------------------------------------------------------------------
 def test_every_address_is_in_the_sweep():
     listed = [route.path for route in (*PAGES, *ACCOUNTS, *MACHINES, *API_ROOT)]
-    paths = {operation.path.removeprefix("/").replace("{", "<").replace("}", ">") for operation in operations()}
+    paths = {operation.path.removeprefix("/").translate({123: "<", 125: ">"}) for operation in operations()}
     assert set(known_patterns()) == {*listed, *paths}
 
 
@@ -171,7 +184,11 @@ def is_allowed(member: str, route: Route, method: str) -> bool:
     if route.about == PROVIDER:
         return not route.path.endswith("/edit/")  # that takes an administrator of the whole fleet
     may_change = "operator" in member or "admin" in member
-    if route.path.endswith(("/edit/", "/life/")) or ("/identity/" in route.path and method == "POST"):
+    if route.path.endswith("/desired/apply/"):
+        return "admin" in member
+    if route.path.endswith(("/edit/", "/life/", "/desired/freeze/", "/desired/thaw/")) or (
+        "/identity/" in route.path and method == "POST"
+    ):
         return may_change and not member.startswith("provider_")
     return may_change or method == "GET" or (route.path.endswith("/acknowledge/") and "manager" in member)
 
@@ -189,6 +206,8 @@ def test_what_is_own_answers(client_of, fleet, signer, route, method):
         )
         if "/identity/" in route.path and method == "POST":
             ready_for(route.path.split("/")[-2], site)
+        if "/desired/" in route.path:
+            told_for(route.path.split("/")[-2], site)
         body = body_for(route, fleet) if method == "POST" else {}
         response = call(client_of(member), route, method, "own-site" if route.about == SITE else "own", body)
         done = 302 if method == "POST" and not route.path.endswith("/join/") else 200

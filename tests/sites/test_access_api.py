@@ -9,10 +9,16 @@ from tests.database import OWNER, rows
 from tests.openapi import Operation, assert_error, operations
 from tests.sites.builders import polled
 from tests.sites.identities import keys
+from tests.sites.told import told_for
 
 FOREIGN_WORDS = (b"foreign", b"Foreign", b"Zanzibar", b"9.9.9")
 OF_A_SITE = [operation for operation in operations() if "{slug}" in operation.path]
-WITHOUT_SITE = [operation for operation in operations() if "{slug}" not in operation.path and operation.is_safe]
+# Blobs are the fleet's: tests/sites/test_api_desired.py.
+WITHOUT_SITE = [
+    operation
+    for operation in operations()
+    if "{slug}" not in operation.path and operation.is_safe and operation.name != "desired_blobs"
+]
 
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
@@ -43,6 +49,7 @@ def fleet(make_provider: Any, make_site: Any) -> Any:
         labels={"owner": "foreign"},
     )
     keys(ours)
+    told_for("thaw", theirs)
     keys(theirs, host="foreign.example", agent="9.9.9", remote="Zanzibar", fingerprint="Foreign")
     record_reports([polled(ours)], poller="test")
     record_reports([polled(theirs, "down", components=(Component("kernel", "linux", "9.9.9"),))], poller="test")
@@ -66,6 +73,7 @@ def contents() -> list[Any]:
     tables = (
         *("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry"),
         *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
+        *("edge_sites_desireddocument", "edge_sites_sitedesired"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 

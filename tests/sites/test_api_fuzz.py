@@ -10,12 +10,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleet.api import api
-from tests.openapi import Operation, operations
+from tests.openapi import NAMED, Operation, operations
 from tests.sites.identities import keys
+from tests.sites.told import told_for
 
 OPERATIONS = operations()
 SCHEMAS = api.get_openapi_schema()["components"]["schemas"]
-FIELDS = sorted({*SCHEMAS["SiteIn"]["properties"], "fingerprint", "reason", "pre_authorised"})
+FIELDS = sorted(
+    {*SCHEMAS["SiteIn"]["properties"], *("fingerprint", "reason", "pre_authorised"), *("content", "expect", "env")}
+)
 QUERY = sorted(
     {
         row["name"]
@@ -24,6 +27,7 @@ QUERY = sorted(
         for row in description.get("parameters", [])
         if row["in"] == "query"
     }
+    | set(NAMED)
 )
 text = st.text(max_size=40) | st.sampled_from(
     ["some-site", "ours", "active", "Europe/Berlin", "203.0.113.1:9100", "\x00"]
@@ -46,7 +50,9 @@ def never_a_fault(client: Any, operation: Operation, slug: str, query: dict[str,
 
 def fuzz(role: str, make_provider: Any, make_site: Any, api_client: Any, examples: int) -> None:
     provider = make_provider("ours")
-    keys(make_site("some-site", provider))
+    site = make_site("some-site", provider)
+    keys(site)
+    told_for("freeze", site)
     client = api_client(role, provider=provider if role.startswith("provider") else None)
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -101,7 +101,7 @@ FORGED = [
     *("x", "====", "%", "not-base64!", "\u00e9", "AAAA", "a" * 10_000, packed("")[:-1] + "*"),
     *(
         packed(value)
-        for value in (None, True, 1.5, [], ["a"], {"a": 1}, float("nan"), "a\u0000", "a\n", "\ud800", "x" * 65)
+        for value in (None, True, 1.5, [], ["a"], {"a": 1}, float("nan"), "a\u0000", "a\n", "\ud800", "x" * 81)
     ),
     base64.urlsafe_b64encode(b"[" * 50_000).decode(),
     base64.urlsafe_b64encode(b"\xff\xfe").decode(),

@@ -158,6 +158,12 @@ def words(text: str) -> list[str]:
 
 
 @register.filter
+def spoken(name: str) -> str:
+    """A name of the protocol as people say it: `rolled_back` is rolled back."""
+    return name.replace("_", " ")
+
+
+@register.filter
 def shape_name(state_name: str) -> str:
     """The state whose look another state borrows (`reachable` looks like `up`)."""
     return _SHAPES.get(state_name, state_name)

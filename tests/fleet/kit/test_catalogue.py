@@ -26,8 +26,11 @@ ADD, READ = {"SELECT", "INSERT"}, {"SELECT"}
 # Table: what app_wide and app_scoped may do with the rows that they see.
 PROTECTED = {
     "edge_sites_acknowledgement": (KEEP, KEEP),
+    "edge_sites_blob": (ADD, set()),
     "edge_sites_componentset": (ADD, READ),
     "edge_sites_componentspan": (ADD, ADD),
+    "edge_sites_desireddocument": (KEEP, KEEP),
+    "edge_sites_desiredreceipt": (ADD, READ),
     "edge_sites_jointoken": (KEEP, KEEP),
     "edge_sites_journalcursor": (KEEP, KEEP),
     "edge_sites_journalentry": (ADD, READ),
@@ -37,6 +40,7 @@ PROTECTED = {
     "edge_sites_provider": (KEEP, READ),
     "edge_sites_site": (KEEP, KEEP),
     "edge_sites_sitecertificate": (KEEP, KEEP),
+    "edge_sites_sitedesired": (KEEP, KEEP),
     "edge_sites_siteidentity": (KEEP, KEEP),
     "edge_sites_sitestate": (KEEP, KEEP),
     "edge_sites_sitetenure": (KEEP, KEEP),
@@ -87,7 +91,7 @@ def grants() -> dict[str, dict[str, set[str]]]:
 # Tables -----------------------------------------------------------------------------------------------------
 def test_every_table_is_either_protected_or_on_the_list_of_open_ones():
     assert sorted([*PROTECTED, *OPEN]) == tables()
-    assert set(protected()) | {"edge_sites_componentset"} == set(PROTECTED)
+    assert set(protected()) | {"edge_sites_blob", "edge_sites_componentset"} == set(PROTECTED)
     assert provider_columns().keys() & OPEN.keys() == {"people_membership"}
 
 
@@ -129,11 +133,12 @@ def as_stored(column: str) -> str:
 
 def test_grants_are_exactly_those_written_here():
     expected = {table: {WIDE: wide, SCOPED: scoped} for table, (wide, scoped) in PROTECTED.items()}
+    expected = {table: {role: may for role, may in by.items() if may} for table, by in expected.items()}
     expected |= {table: granted for table, granted in OPEN.items() if granted}
     assert grants() == expected
 
 
-def test_facts_may_be_closed_and_superseded_by_column():
+def test_columns_are_granted_where_tables_are_not():
     query = """
         SELECT c.relname, pg_get_userbyid(x.grantee), array_agg(DISTINCT a.attname::text ORDER BY a.attname::text),
             array_agg(DISTINCT x.privilege_type)
@@ -141,9 +146,10 @@ def test_facts_may_be_closed_and_superseded_by_column():
         WHERE c.relnamespace = 'public'::regnamespace GROUP BY 1, 2
     """
     columns = ["closed_at", "evidence_end", "superseded_at", "valid_to"]
-    assert sorted(rows(query, using=OWNER)) == [
-        (table, role, columns, ["UPDATE"]) for table in FACTS for role in (SCOPED, WIDE)
-    ]
+    # Whoever orders for some sites may name any blob, and read none.
+    blob = ("edge_sites_blob", SCOPED, ["digest", "kind", "size"], ["SELECT"])
+    facts = [(table, role, columns, ["UPDATE"]) for table in FACTS for role in (SCOPED, WIDE)]
+    assert sorted(rows(query, using=OWNER)) == [blob, *facts]
 
 
 def test_partitions_carry_no_grant_and_hang_on_a_protected_table():

@@ -10,8 +10,10 @@ from uuid import UUID
 
 import pytest
 
+from agent.protocol.desired import Document
 from fleet.kit.errors import Conflict, NotFound
 from fleet.signer.keys import KeyStore
+from fleet.signer.ledger import Ledger
 from fleet.signer.operations import Limits, Signer, TokenBucket
 from fleet.signer.server import SignerServer
 from tests.fleet.signer.tls import new_key, public_der
@@ -37,6 +39,7 @@ class Running:
     signer: Signer
     server: SignerServer
     rows: dict[int, Row | Exception]
+    documents: dict[int, Document | Exception]
 
 
 Start = Callable[..., Running]
@@ -51,7 +54,9 @@ def start(tmp_path: Path, settings) -> Iterator[Start]:
     """Starts signers; settings name the latest one's socket. Further arguments are SignerServer's."""
     with ExitStack() as stack:
 
-        def begin(*, sites: float = 1000, services: float = 20, offset_s: float = 0, **options) -> Running:
+        def begin(
+            *, sites: float = 1000, services: float = 20, documents: float = 1000, offset_s: float = 0, **options
+        ) -> Running:
             folder = tmp_path / f"signer-{len(list(tmp_path.iterdir()))}"
             store = KeyStore(folder / "keys", FLEET, lambda: datetime.now(tz=UTC))
             rows: dict[int, Row | Exception] = {1: row(1), 2: row(2), 3: Conflict("the identity is pending")}
@@ -62,11 +67,22 @@ def start(tmp_path: Path, settings) -> Iterator[Start]:
                     raise found
                 return found
 
+            papers: dict[int, Document | Exception] = {}
+
+            def read_document(document_id: int) -> Document:
+                found = papers.get(document_id, NotFound("there is no such document"))
+                if isinstance(found, Exception):
+                    raise found
+                return found
+
+            ledger = Ledger(folder / "keys")
             signer = Signer(
                 store,
                 FLEET,
                 read,
-                Limits(TokenBucket(0.001, sites), TokenBucket(0.001, services)),
+                Limits(TokenBucket(0.001, sites), TokenBucket(0.001, services), TokenBucket(0.001, documents)),
+                ledger=ledger,
+                read_document=read_document,
                 now=lambda: datetime.now(tz=UTC) + timedelta(seconds=offset_s),
             )
             path = folder / "signer.sock"
@@ -77,10 +93,11 @@ def start(tmp_path: Path, settings) -> Iterator[Start]:
             def end() -> None:
                 server.shutdown()
                 server.close()
+                ledger.close()
                 store.close()
 
             stack.callback(end)
             settings.SIGNER_SOCKET = path
-            return Running(path, store, signer, server, rows)
+            return Running(path, store, signer, server, rows, papers)
 
         yield begin

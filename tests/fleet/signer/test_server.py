@@ -83,6 +83,7 @@ def test_roots(start):
         "roots": [root.pem],
         "fleet": FLEET,
         "root_sha256": sha256(root.certificate.public_bytes(Encoding.DER)).hexdigest(),
+        "documents": [running.store.documents_pem],
     }
 
 

@@ -15,6 +15,7 @@ from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import job, scope
 from fleet.people.models import Membership, User
 from fleet.signer.keys import KeyStore
+from fleet.signer.ledger import Ledger
 from fleet.signer.operations import Limits, Signer, TokenBucket
 from fleet.signer.server import SignerServer
 from fleet.stack.demo.fleet import agent_folder, fleet_file
@@ -22,6 +23,7 @@ from fleet.stack.demo.seed import seed
 from fleet.stack.processes import JOIN_FILE
 from fleet.stack.state import State
 from sites.models import JoinToken, PollSchedule, Provider, Site, SiteState, SiteTenure, StateInterval
+from sites.selectors.desired import document_to_sign
 from sites.selectors.identity import signable
 from sites.services.joining import token_mac
 
@@ -41,14 +43,17 @@ def demo(database: None, state: State, settings: Any) -> Iterator[Demo]:
     """The demo, with a signer that tells its roots; it certifies nothing, since no site calls in here."""
     settings.SIGNER_SOCKET = state.runtime / "signer.sock"
     store = KeyStore(state.base / "keys", settings.FLEET_NAME, lambda: datetime.now(UTC))
-    limits = Limits(TokenBucket(1, 1), TokenBucket(1, 1))
-    server = SignerServer(settings.SIGNER_SOCKET, Signer(store, settings.FLEET_NAME, signable, limits))
+    limits = Limits(TokenBucket(1, 1), TokenBucket(1, 1), TokenBucket(1, 1))
+    ledger = Ledger(state.base / "keys")
+    signer = Signer(store, settings.FLEET_NAME, signable, limits, ledger=ledger, read_document=document_to_sign)
+    server = SignerServer(settings.SIGNER_SOCKET, signer)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield Demo(state)
     server.shutdown()
     server.close()
     thread.join()
+    ledger.close()
     store.close()
 
 

@@ -13,8 +13,10 @@ from django.db import connection
 from fleet.kit.tenancy import job, scope
 from fleet.signer.authority import SignerError
 from fleet.signer.keys import KeyStore
+from fleet.signer.ledger import Ledger
 from fleet.signer.operations import Limits, Signer, TokenBucket
 from fleet.signer.server import SignerServer, serve
+from sites.selectors.desired import document_to_sign
 from sites.selectors.identity import signable
 
 SERVICES_PER_S = 20
@@ -31,12 +33,24 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with closing(KeyStore(settings.SIGNER_KEYS, settings.FLEET_NAME, lambda: datetime.now(tz=UTC))) as store:
+            with (
+                closing(KeyStore(settings.SIGNER_KEYS, settings.FLEET_NAME, lambda: datetime.now(tz=UTC))) as store,
+                closing(Ledger(settings.SIGNER_KEYS)) as ledger,
+            ):
                 limits = Limits(
                     sites=TokenBucket(settings.SIGNER_SITES_PER_S, settings.SIGNER_SITES_BURST),
                     services=TokenBucket(SERVICES_PER_S, SERVICES_PER_S),
+                    documents=TokenBucket(settings.SIGNER_DOCUMENTS_PER_S, settings.SIGNER_DOCUMENTS_BURST),
                 )
-                signer = Signer(store, settings.FLEET_NAME, signable, limits, reading=_reading)
+                signer = Signer(
+                    store,
+                    settings.FLEET_NAME,
+                    signable,
+                    limits,
+                    ledger=ledger,
+                    read_document=document_to_sign,
+                    reading=_reading,
+                )
                 server = SignerServer(
                     settings.SIGNER_SOCKET,
                     signer,

@@ -1,0 +1,199 @@
+"""What comes of handing documents over: signatures, answers, receipts. Written by the deliverer beside the pollers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from agent.protocol.desired import DesiredStatus, PutDesired, Receipt, digest, envelope_document
+from fleet.kit import audit, live
+from fleet.kit.signing import Signed, SignerRefused
+from fleet.kit.tenancy import job, scope
+from sites.models import DesiredDocument, DesiredReceipt, Site, SiteDesired
+from sites.selectors.desired import Delivery
+from sites.services.desired import Order, give_out
+from sites.services.sites import object_of
+from sites.states import Answer
+
+DELIVERY = job("delivery")
+ASK_AGAIN = timedelta(seconds=60)
+FAILED = (timedelta(seconds=5), timedelta(minutes=5))
+# A site refuses these for what may change by itself: they are tried again.
+PASSING = frozenset({"storage", "blobs_missing"})
+ALARMS = frozenset({"signature", "equivocation", "not_mine"})
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a site told when it was asked; `receipt` is the latest, opened, and `envelope` its bytes."""
+
+    status: DesiredStatus
+    receipt: Receipt | None
+    envelope: bytes
+
+
+def give_out_anew(site_ids: Sequence[int]) -> None:
+    """These sites were handed over: the same content in the name of the new provider, as the next version. Audited."""
+    if not site_ids:
+        return
+    with scope(DELIVERY):
+        standing = SiteDesired.objects.select_related("document", "site").filter(site__in=site_ids)
+        # One that is not signed yet will never be: its provider is no longer the site's.
+        DesiredDocument.objects.filter(pk__in=[row.document_id for row in standing], envelope=None).update(
+            refused="The site was handed over before it was signed."
+        )
+        orders = [Order(row.site, row.document.content, row.document.hold) for row in standing if row.document]
+        made = give_out(orders, made_by=DELIVERY.name, reason="The site was handed over.", now=timezone.now())
+        audit.record_many(
+            DELIVERY,
+            "site.apply",
+            [(object_of(row.site), {"version": f"{row.epoch}.{row.version}", "hand_over": True}) for row in made],
+        )
+
+
+def record_signatures(made: Sequence[tuple[int, bytes, Signed | SignerRefused]]) -> None:
+    """Store the envelopes: triples of (document id, payload, what the signer said). A refusal is kept, and shown."""
+    now = timezone.now()
+    with scope(DELIVERY):
+        said = {pk: (payload, signed) for pk, payload, signed in made}
+        rows = list(DesiredDocument.objects.select_for_update().filter(pk__in=said, envelope=None).order_by("pk"))
+        heads = {}
+        for row in rows:
+            payload, signed = said[row.pk]
+            if isinstance(signed, SignerRefused):
+                row.refused = str(signed)[:300]
+                continue
+            row.envelope = envelope_document(payload, signed.key, signed.signature)
+            row.sha256, row.signed_at, row.refused = digest(row.envelope), now, ""
+            heads[row.pk] = row.sha256
+        DesiredDocument.objects.bulk_update(rows, ["envelope", "sha256", "signed_at", "refused"], batch_size=500)
+        standing = list(SiteDesired.objects.select_for_update().filter(document__in=said).order_by("pk"))
+        for one in standing:
+            assert one.document_id is not None
+            if one.document_id in heads:
+                one.last_sha256 = heads[one.document_id]
+            else:  # the signer refuses it: nothing to do until there is another version
+                one.due_at = None
+        SiteDesired.objects.bulk_update(standing, ["last_sha256", "due_at"], batch_size=1000)
+        _tell(standing)
+
+
+def record_answers(answers: Sequence[tuple[Delivery, PutDesired]]) -> None:
+    """What sites said to the documents they were handed. An alarm is audited."""
+    now = timezone.now()
+    said = {delivery.site_id: (delivery, answer) for delivery, answer in answers}
+    with scope(DELIVERY):
+        rows = _locked(said)
+        for row in rows:
+            delivery, answer = said[row.site_id]
+            if row.document_id != delivery.document_id:  # a newer one was given out meanwhile
+                continue
+            refused = answer.state == "refused"
+            row.answer = Answer.REFUSED if refused else Answer.ACCEPTED
+            row.answer_reason, row.answer_detail = answer.reason, answer.detail[:300]
+            row.answered_at, row.tries = now, 0
+            row.due_at = now + ASK_AGAIN if not refused or answer.reason in PASSING else None
+        fields = ["answer", "answer_reason", "answer_detail", "answered_at", "tries", "due_at"]
+        SiteDesired.objects.bulk_update(rows, fields, batch_size=1000)
+        alarms = [pk for pk, (_, answer) in said.items() if answer.state == "refused" and answer.reason in ALARMS]
+        for site in Site.objects.filter(pk__in=alarms):
+            answer = said[site.pk][1]
+            note = f"the site refuses its document: {answer.reason}. {answer.detail}"[:300]
+            audit.record(DELIVERY, "desired.alarm", **object_of(site), note=note)
+        _tell(rows)
+
+
+def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
+    """How far sites are, and the receipts that they signed; the same receipt again changes nothing."""
+    now = timezone.now()
+    said = {delivery.site_id: (delivery, one) for delivery, one in told}
+    with scope(DELIVERY):
+        rows = _locked(said)
+        for row in rows:
+            delivery, one = said[row.site_id]
+            status = one.status
+            row.done, row.total, row.tries = status.done, status.total, 0
+            row.reported_epoch, row.reported_version = status.epoch, status.version
+            row.reported_state, row.reported_detail, row.reported_at = status.state, status.detail[:512], now
+            if delivery.recovering:
+                _recover(row, one)
+            row.due_at = now if row.document_id is not None and _forgotten(row, delivery, status) else None
+            if row.due_at is not None:
+                row.answer = ""
+        fields = ["done", "total", "tries", "reported_epoch", "reported_version", "reported_state", "reported_detail"]
+        fields += ["reported_at", "due_at", "answer", "epoch", "version", "last_sha256", "recovering"]
+        SiteDesired.objects.bulk_update(rows, fields, batch_size=1000)
+        _store_receipts([(delivery, one) for delivery, one in said.values() if one.receipt is not None])
+        _tell(rows)
+
+
+def record_failures(deliveries: Sequence[Delivery]) -> None:
+    """They were not reached, or answered nonsense: try again, with growing pauses."""
+    now = timezone.now()
+    tried = {delivery.site_id: delivery.tries for delivery in deliveries}
+    with scope(DELIVERY):
+        rows = _locked(tried)
+        least, most = FAILED
+        for row in rows:
+            row.due_at = now + min(most, least * 2 ** min(tried[row.site_id], 10))
+            row.tries = tried[row.site_id] + 1
+        SiteDesired.objects.bulk_update(rows, ["due_at", "tries"], batch_size=1000)
+
+
+# ------------------------------------------------------------------------------------------------------------
+def _recover(row: SiteDesired, told: Told) -> None:
+    """After a restore: versions go on after the newest that the site has, by its own receipt where there is one."""
+    newest = (told.status.epoch, told.status.version)
+    if newest > (row.epoch, row.version):
+        row.epoch, row.version = newest
+        row.last_sha256 = told.status.sha256 or row.last_sha256
+    row.recovering = False
+
+
+def _forgotten(row: SiteDesired, delivery: Delivery, status: DesiredStatus) -> bool:
+    """Whether the site has lost the document that it once accepted: it was set up anew."""
+    return (
+        delivery.document is not None
+        and row.document_id == delivery.document_id
+        and (status.epoch, status.version) < delivery.document
+        and row.answer != Answer.REFUSED
+    )
+
+
+def _store_receipts(told: Sequence[tuple[Delivery, Told]]) -> None:
+    versions = [(delivery.site_id, one.receipt) for delivery, one in told]
+    wanted = {receipt.sha256 for _, receipt in versions if receipt is not None}
+    documents = {row.sha256: row.pk for row in DesiredDocument.objects.filter(sha256__in=wanted).only("pk", "sha256")}
+    rows = []
+    for delivery, one in told:
+        receipt = one.receipt
+        assert receipt is not None
+        rows.append(
+            DesiredReceipt(
+                site_id=delivery.site_id,
+                provider_id=delivery.provider_id,
+                identity_id=delivery.identity_id,
+                document_id=documents.get(receipt.sha256),
+                epoch=receipt.epoch,
+                version=receipt.version,
+                document_sha256=receipt.sha256,
+                state=receipt.state,
+                detail=receipt.detail,
+                at=receipt.at,
+                boot=receipt.boot,
+                changed=list(receipt.changed),
+                digest=digest(one.envelope),
+                envelope=one.envelope,
+            )
+        )
+    DesiredReceipt.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
+
+
+def _locked(site_ids: object) -> list[SiteDesired]:
+    found = SiteDesired.objects.select_for_update().filter(site__in=list(site_ids))  # type: ignore[call-overload]
+    return list(found.order_by("site_id"))
+
+
+def _tell(rows: Sequence[SiteDesired]) -> None:
+    live.publish(hints=[(("site", row.site_id), row.provider_id) for row in rows])

@@ -1,0 +1,259 @@
+"""Giving out versions of what sites run: by people, one site at a time, and in bulk. Nothing here signs or sends.
+
+A version is a row; the deliverer beside the pollers has it signed and hands it over.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from django.utils import timezone
+
+from agent.protocol import ProtocolError
+from agent.protocol.desired import (
+    MAX_BLOB_BYTES,
+    Document,
+    WorkloadConfig,
+    blobs_of,
+    decode_config,
+    digest,
+    encode_config,
+    encode_document,
+)
+from fleet.kit import audit, live
+from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
+from fleet.kit.tenancy import Rights, Scope, scope
+from sites.drafts import Draft
+from sites.models import Blob, DesiredDocument, Site, SiteDesired
+from sites.selectors.desired import document_of
+from sites.services.sites import allow, object_of
+from sites.states import BlobKind, Life
+
+VALID_FOR = timedelta(days=7)
+EMPTY: Mapping[str, Any] = {
+    "standard": None,
+    "workloads": [],
+    "agent": None,
+    "os": None,
+    "policy": {},
+    "rollout": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a site is to run: `content` as in DesiredDocument; members that are left out are as in EMPTY."""
+
+    site: Site
+    content: Mapping[str, Any]
+    hold: bool = False
+
+
+def put_config(*, actor: Scope, rights: Rights, config: Mapping[str, Any]) -> str:
+    """Keep a workload's configuration; returns its digest. The same one again changes nothing.
+
+    Raises NotAllowed, Invalid.
+    """
+    _allow_blobs(rights)
+    try:
+        body = encode_config(msgspec.convert(dict(config), WorkloadConfig))
+        decode_config(body)
+    except (ProtocolError, msgspec.ValidationError) as error:
+        raise Invalid(f"This is no configuration of a workload: {error}", details={"config": "invalid"}) from None
+    return _put_blob(actor, BlobKind.CONFIG, body)
+
+
+def put_wheel(*, actor: Scope, rights: Rights, body: bytes) -> str:
+    """Keep a wheel of the agent; returns its digest. Raises NotAllowed, Invalid."""
+    _allow_blobs(rights)
+    if not body.startswith(b"PK") or len(body) > MAX_BLOB_BYTES:
+        raise Invalid("This is no wheel of at most 16 MiB.", details={"wheel": "invalid"})
+    return _put_blob(actor, BlobKind.WHEEL, body)
+
+
+def _allow_blobs(rights: Rights) -> None:
+    if not rights.may("blob.put"):
+        raise NotAllowed("Configurations and wheels are the fleet's; your role does not allow this.")
+
+
+def _put_blob(actor: Scope, kind: BlobKind, body: bytes) -> str:
+    name = digest(body)
+    with scope(actor):
+        blob = Blob(digest=name, kind=kind, size=len(body), body=body, made_by=actor.name[:150])
+        if not Blob.objects.filter(digest=name).exists():
+            Blob.objects.bulk_create([blob], ignore_conflicts=True)
+            audit.record(
+                actor,
+                "blob.put",
+                object_type="blob",
+                object_id=name.removeprefix("sha256:"),
+                object_name=f"{kind} {name[:19]}",
+                provider_id=None,
+                after={"size": len(body)},
+            )
+    return name
+
+
+def apply(
+    *, actor: Scope, rights: Rights, site: Site, content: Mapping[str, Any], reason: str, expect: int | None = None
+) -> DesiredDocument:
+    """Give one site the next version of what it runs. Audited.
+
+    `expect` is the version that the orderer saw as the newest: another one since is a Conflict. Raises NotAllowed,
+    Invalid (no document, a blob that is not here), Conflict (not active, the version before is not signed yet,
+    counters not known since a restore).
+    """
+    reason = _reason(reason)
+    with scope(actor):
+        locked = _lock(site)
+        allow(rights, "site.apply", locked)
+        standing = SiteDesired.objects.filter(site=locked).first()
+        if expect is not None and (standing.version if standing else 0) != expect:
+            raise Conflict("Somebody else has given this site another version meanwhile; look at it first.")
+        hold = standing.document.hold if standing and standing.document else False
+        (document,) = give_out([Order(locked, content, hold)], made_by=actor.name, reason=reason, now=timezone.now())
+        audit.record(
+            actor,
+            "site.apply",
+            **object_of(locked),
+            after={"version": f"{document.epoch}.{document.version}", "content": document.content},
+            note=reason,
+        )
+        _tell(locked)
+    return document
+
+
+def apply_draft(
+    *, actor: Scope, rights: Rights, site: Site, draft: Draft, reason: str, expect: int | None = None
+) -> DesiredDocument:
+    """The same for a draft: the configurations that are written in it are kept, where they are not yet.
+
+    All or nothing. Raises what apply() and put_config() raise; a new configuration needs the right to keep one.
+    """
+    with scope(actor):
+        allow(rights, "site.apply", _lock(site))
+        known = set(Blob.objects.filter(digest__in=list(draft.configs)).values_list("digest", flat=True))
+        for name, body in draft.configs.items():
+            if name not in known:
+                _allow_blobs(rights)
+                _put_blob(actor, BlobKind.CONFIG, body)
+        return apply(actor=actor, rights=rights, site=site, content=draft.content, reason=reason, expect=expect)
+
+
+def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: str) -> DesiredDocument:
+    """Freeze what a site runs (`hold`), or thaw it: the next version says so, and nothing else. Audited.
+
+    Running workloads go on. Raises NotAllowed, Invalid, Conflict.
+    """
+    reason = _reason(reason)
+    with scope(actor):
+        locked = _lock(site)
+        allow(rights, "site.hold", locked)
+        standing = SiteDesired.objects.select_related("document").filter(site=locked).first()
+        if standing is None or standing.document is None:
+            raise Conflict("This site was never told what to run; there is nothing to freeze.")
+        if standing.document.hold == hold:
+            raise Conflict(f"It is {'frozen' if hold else 'not frozen'} already.")
+        order = Order(locked, standing.document.content, hold)
+        (document,) = give_out([order], made_by=actor.name, reason=reason, now=timezone.now())
+        after = {"version": f"{document.epoch}.{document.version}", "hold": hold}
+        audit.record(actor, "site.freeze" if hold else "site.thaw", **object_of(locked), after=after, note=reason)
+        _tell(locked)
+    return document
+
+
+def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetime) -> list[DesiredDocument]:
+    """The next version for each of these sites, within the open scope; sites must differ. The caller audits.
+
+    Locks their SiteDesired in the order of their ids. Raises Invalid, Conflict, having changed nothing.
+    """
+    by_site = {order.site.pk: order for order in orders}
+    if len(by_site) != len(orders):
+        raise ValueError("one order a site")
+    SiteDesired.objects.bulk_create(
+        [SiteDesired(site=order.site, provider_id=order.site.provider_id) for order in orders],
+        ignore_conflicts=True,
+        batch_size=1000,
+    )
+    standing = SiteDesired.objects.select_for_update(of=("self",)).select_related("document")
+    rows = {row.site_id: row for row in standing.filter(site__in=list(by_site)).order_by("site_id")}
+    documents = [_next(by_site[pk], row, made_by, reason, now) for pk, row in rows.items()]
+    _check_blobs(documents)
+    made = DesiredDocument.objects.bulk_create([row for row, _ in documents], batch_size=1000)
+    for document in made:
+        row = rows[document.site_id]
+        row.version, row.document, row.due_at, row.tries = document.version, document, now, 0
+        row.answer = row.answer_reason = row.answer_detail = ""
+        row.answered_at, row.done, row.total = None, 0, 0
+    fields = ["version", "document", "due_at", "tries", "answer", "answer_reason", "answer_detail", "answered_at"]
+    SiteDesired.objects.bulk_update(rows.values(), [*fields, "done", "total"], batch_size=1000)
+    return made
+
+
+def _next(order: Order, row: SiteDesired, made_by: str, reason: str, now: datetime) -> tuple[DesiredDocument, Document]:
+    site = order.site
+    if site.life != Life.ACTIVE:
+        raise Conflict(f"{site.name} is not active.")
+    if row.recovering:
+        raise Conflict(f"{site.name} has not told its counters since the database was restored.")
+    if row.document is not None and row.document.envelope is None and not row.document.refused:
+        raise Conflict(f"The version before of {site.name} is not signed yet; try again in a moment.")
+    unknown = set(order.content) - set(EMPTY)
+    if unknown:
+        raise Invalid(f"A document has no member {min(unknown)!r}.", details={min(unknown): "unknown"})
+    made = DesiredDocument(
+        site=site,
+        provider_id=site.provider_id,
+        epoch=row.epoch,
+        version=row.version + 1,
+        prev_sha256=row.last_sha256,
+        content={**EMPTY, **order.content},
+        hold=order.hold,
+        issued_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
+        expires_at=(now + VALID_FOR).replace(microsecond=0),
+        reason=reason,
+        made_by=made_by[:150],
+    )
+    try:
+        document = document_of(
+            made.epoch,
+            made.version,
+            made.prev_sha256,
+            made.content,
+            made.hold,
+            made.issued_at,
+            made.expires_at,
+            site.uuid,
+            site.provider_id,
+        )
+        encode_document(document)
+    except (Conflict, ProtocolError) as error:
+        raise Invalid(str(error), details={"document": "invalid"}) from None
+    return made, document
+
+
+def _check_blobs(documents: Sequence[tuple[DesiredDocument, Document]]) -> None:
+    named = {name for _, document in documents for name in blobs_of(document)}
+    missing = named - set(Blob.objects.filter(digest__in=named).values_list("digest", flat=True))
+    if missing:
+        raise Invalid(f"There is no blob {min(missing)} here; put it first.", details={"blobs": sorted(missing)})
+
+
+def _lock(site: Site) -> Site:
+    locked = Site.objects.select_for_update().filter(pk=site.pk).first()
+    if locked is None:
+        raise NotFound("There is no such site, or it is not yours to see.")
+    return locked
+
+
+def _reason(text: str) -> str:
+    reason = text.strip()
+    if not 3 <= len(reason) <= 300 or not reason.isprintable():
+        raise Invalid("Say why, in 3 to 300 characters on one line.", details={"reason": "missing"})
+    return reason
+
+
+def _tell(site: Site) -> None:
+    live.publish(hints=[(("site", site.pk), site.provider_id)])

@@ -1,0 +1,316 @@
+"""Versions of what sites run: given out, frozen, handed over; and all that is not let through."""
+
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.utils import timezone
+
+from agent.protocol.desired import (
+    DesiredStatus,
+    PutDesired,
+    Receipt,
+    digest,
+    encode_document,
+    open_document,
+    seal_receipt,
+    sign_document,
+)
+from agent.protocol.report import format_time
+from fleet.kit.errors import Conflict, Invalid, NotAllowed
+from fleet.kit.models import AuditEntry
+from fleet.kit.signing import Signed, SignerRefused
+from fleet.kit.tenancy import Rights, scope
+from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired, SiteState
+from sites.selectors.desired import Delivery, deliveries, desired_of, document_to_sign, documents_of, unsigned
+from sites.services import desired
+from sites.services.delivery import Told, give_out_anew, record_answers, record_failures, record_signatures, record_told
+from sites.services.sites import change_life, update_site
+from tests.conftest import TEST, everything
+from tests.sites.joined import owned, present
+
+pytestmark = pytest.mark.usefixtures("database")
+REASON = "bring the tills to 4.2.1"
+IMAGE = "registry.example/pos@sha256:" + "a" * 64
+WORKLOADS = [{"name": "pos", "image": IMAGE, "version": "4.2.1"}]
+KEY = Ed25519PrivateKey.generate()
+
+
+def apply(site: Site, content: dict[str, Any] | None = None, **options: Any) -> DesiredDocument:
+    content = {"workloads": WORKLOADS} if content is None else content
+    return desired.apply(actor=TEST, rights=everything(), site=site, content=content, reason=REASON, **options)
+
+
+def sign(document: DesiredDocument) -> bytes:
+    """As the signer and the deliverer do it; returns the envelope."""
+    found = unsigned([document.pk])[document.pk]
+    payload, signature = sign_document(found, KEY)
+    record_signatures([(document.pk, payload, Signed(signature, KEY.public_key().public_bytes_raw(), ""))])
+    return bytes(owned(DesiredDocument).get(pk=document.pk).envelope)
+
+
+@pytest.fixture
+def joined(make_site: Any, certified: Any) -> Any:
+    """A site that is enrolled, active and reached; and its keys."""
+
+    def make(**values: Any) -> tuple[Site, Any]:
+        site = make_site(life="active", **values)
+        identity = present(site, pre_authorised=True)
+        certified(site)
+        owned(SiteState).filter(site=site).update(reachability="reachable", misses=0)
+        return site, identity
+
+    return make
+
+
+def due() -> list[Delivery]:
+    return deliveries(poller=0, limit=10)
+
+
+def told(identity: Any, document: DesiredDocument, state: str, **values: Any) -> Told:
+    row = owned(DesiredDocument).get(pk=document.pk)
+    receipt = Receipt(
+        site=identity.site,
+        epoch=row.epoch,
+        version=row.version,
+        sha256=row.sha256,
+        state=state,
+        at=timezone.now(),
+        boot="boot-1",
+        changed=("pos",),
+    )
+    envelope = seal_receipt(receipt, identity.keys.signing())
+    status = DesiredStatus(
+        epoch=row.epoch, version=row.version, sha256=row.sha256, state=state, receipt=envelope, **values
+    )
+    return Told(status, receipt, envelope)
+
+
+class TestGivingOut:
+    def test_a_version_is_a_row_that_the_signer_reads(self, make_site: Any) -> None:
+        site = make_site(life="active")
+        row = apply(site)
+        assert (row.epoch, row.version, row.prev_sha256, row.hold) == (1, 1, "", False)
+        with scope(TEST):
+            document = document_to_sign(row.pk)
+        assert (document.site, document.provider, document.version) == (site.uuid, site.provider_id, 1)
+        assert document.workloads[0].image == IMAGE
+        assert format_time(document.issued_at) == format_time(row.issued_at)
+        envelope = sign(row)
+        assert open_document(envelope, [KEY.public_key().public_bytes_raw()]) == document
+        entry = owned(AuditEntry).get(action="site.apply")
+        assert (entry.note, entry.after["version"]) == (REASON, "1.1")
+
+    def test_versions_follow_each_other_by_the_hash_of_the_envelope(self, make_site: Any) -> None:
+        site = make_site(life="active")
+        envelope = sign(apply(site))
+        assert apply(site, {}).prev_sha256 == digest(envelope)
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ({"workloads": [{"name": "pos", "image": "pos:latest"}]}, "matching regex"),
+            ({"workloads": WORKLOADS * 2}, "two workloads of one name"),
+            ({"workloads": [{**WORKLOADS[0], "privileged": True}]}, "unknown field `privileged`"),
+            ({"provider": 7}, "no member 'provider'"),
+            ({"os": {"packages": {"bad name": "1"}}}, "no package and version"),
+            ({"workloads": [{**WORKLOADS[0], "config_sha256": "sha256:" + "0" * 64}]}, "There is no blob"),
+            ({"agent": {"version": "1.2.3", "blob": "sha256:" + "1" * 64}}, "There is no blob"),
+        ],
+    )
+    def test_what_is_no_document_is_said_and_nothing_is_given_out(
+        self, make_site: Any, content: dict[str, Any], said: str
+    ) -> None:
+        site = make_site(life="active")
+        with pytest.raises(Invalid, match=said):
+            apply(site, content)
+        assert not owned(DesiredDocument).exists()
+        assert not owned(SiteDesired).exists()
+        assert not owned(AuditEntry).filter(action="site.apply").exists()
+
+    def test_one_at_a_time_and_only_what_the_orderer_saw(self, make_site: Any) -> None:
+        site = make_site(life="active")
+        first = apply(site, expect=0)
+        with pytest.raises(Conflict, match="not signed yet"):
+            apply(site)
+        sign(first)
+        with pytest.raises(Conflict, match="another version meanwhile"):
+            apply(site, expect=0)
+        assert apply(site, expect=1).version == 2
+
+    def test_what_the_signer_refuses_does_not_block_the_next(self, make_site: Any) -> None:
+        site = make_site(life="active")
+        row = apply(site)
+        record_signatures([(row.pk, b"", SignerRefused("overtaken", "version 1.1 is not newer"))])
+        assert owned(DesiredDocument).get().refused == "version 1.1 is not newer"
+        assert owned(SiteDesired).get().due_at is None
+        assert apply(site).version == 2
+
+    def test_who_may_not_cannot_and_a_site_that_is_not_active_is_told_nothing(self, make_site: Any) -> None:
+        site = make_site(life="active")
+        for call in (
+            lambda: desired.apply(actor=TEST, rights=Rights(), site=site, content={}, reason=REASON),
+            lambda: desired.set_hold(actor=TEST, rights=Rights(), site=site, hold=True, reason=REASON),
+            lambda: desired.put_config(actor=TEST, rights=Rights(), config={}),
+            lambda: desired.put_wheel(actor=TEST, rights=Rights(), body=b"PK"),
+        ):
+            with pytest.raises(NotAllowed):
+                call()
+        change_life(actor=TEST, rights=everything(), site=site, life="retired")
+        with pytest.raises(Conflict, match="not active"):
+            apply(site)
+        assert not owned(DesiredDocument).exists()
+        assert not owned(Blob).exists()
+
+    def test_a_configuration_has_one_digest_however_it_is_written(self) -> None:
+        one = desired.put_config(actor=TEST, rights=everything(), config={"env": {"A": "1", "B": "2"}})
+        two = desired.put_config(actor=TEST, rights=everything(), config={"env": {"B": "2", "A": "1"}, "ports": []})
+        assert one == two == owned(Blob).get().digest
+        with pytest.raises(Invalid, match="no configuration"):
+            desired.put_config(actor=TEST, rights=everything(), config={"privileged": True})
+
+    def test_freezing_is_the_next_version_with_the_same_content(self, make_site: Any) -> None:
+        site = make_site(life="active")
+        with pytest.raises(Conflict, match="never told"):
+            desired.set_hold(actor=TEST, rights=everything(), site=site, hold=True, reason=REASON)
+        sign(apply(site))
+        frozen = desired.set_hold(actor=TEST, rights=everything(), site=site, hold=True, reason=REASON)
+        assert (frozen.version, frozen.hold, frozen.content["workloads"][0]["image"]) == (2, True, IMAGE)
+        sign(frozen)
+        assert apply(site, {}).hold  # a new version does not thaw by itself
+        with pytest.raises(Conflict, match="is frozen already"):
+            desired.set_hold(actor=TEST, rights=everything(), site=site, hold=True, reason=REASON)
+
+
+class TestDelivery:
+    def test_it_is_due_until_the_site_has_said_that_it_is_done(self, joined: Any) -> None:
+        site, identity = joined()
+        row = apply(site)
+        (one,) = due()
+        assert (one.document_id, one.document, one.envelope, one.answer) == (row.pk, (1, 1), None, "")
+        envelope = sign(row)
+        (one,) = due()
+        assert one.envelope == envelope
+        record_answers([(one, PutDesired(state="accepted"))])
+        assert due() == []  # it is asked when its reports say something new, or after a while
+        with scope(TEST):
+            assert desired_of(site).answer == "accepted"
+        owned(SiteDesired).update(due_at=timezone.now())
+        (one,) = due()
+        record_told([(one, told(identity, row, "applied", done=3, total=3))])
+        assert due() == []
+        receipt = owned(DesiredReceipt).get()
+        assert (receipt.document_id, receipt.state, receipt.changed) == (row.pk, "applied", ["pos"])
+        record_told([(one, Told(told(identity, row, "applied").status, None, b""))])
+        assert owned(DesiredReceipt).count() == 1
+
+    def test_a_refusal_is_kept_and_an_alarm_is_audited(self, joined: Any) -> None:
+        site, _ = joined()
+        sign(apply(site))
+        (one,) = due()
+        record_answers([(one, PutDesired(state="refused", reason="equivocation", detail="another 1.1"))])
+        row = owned(SiteDesired).get()
+        assert (row.answer, row.answer_reason, row.answer_detail, row.due_at) == (
+            *("refused", "equivocation", "another 1.1"),
+            None,
+        )
+        assert owned(AuditEntry).filter(action="desired.alarm").count() == 1
+
+    def test_what_may_pass_is_tried_again_and_who_is_away_with_growing_pauses(self, joined: Any) -> None:
+        site, _ = joined()
+        sign(apply(site))
+        (one,) = due()
+        record_answers([(one, PutDesired(state="refused", reason="storage", detail="no space left"))])
+        assert owned(SiteDesired).get().due_at > timezone.now()
+        pauses = []
+        for _ in range(3):
+            owned(SiteDesired).update(due_at=timezone.now())
+            record_failures(due())
+            pauses.append(round((owned(SiteDesired).get().due_at - timezone.now()).total_seconds()))
+        assert pauses == [5, 10, 20]
+
+    def test_an_answer_to_an_older_version_does_not_count_for_the_newer(self, joined: Any) -> None:
+        site, _ = joined()
+        sign(apply(site))
+        (one,) = due()
+        apply(site, {})
+        record_answers([(one, PutDesired(state="accepted"))])
+        assert owned(SiteDesired).get().answer == ""
+
+    def test_a_site_that_was_set_up_anew_is_handed_the_same_bytes_again(self, joined: Any) -> None:
+        site, _ = joined()
+        envelope = sign(apply(site))
+        (one,) = due()
+        record_answers([(one, PutDesired(state="accepted"))])
+        owned(SiteDesired).update(due_at=timezone.now())
+        (one,) = due()
+        record_told([(one, Told(DesiredStatus(epoch=0, version=0, sha256=None, state="none"), None, b""))])
+        (one,) = due()
+        assert (one.envelope, one.answer) == (envelope, "")
+
+    def test_who_is_not_reached_or_has_no_certificate_of_its_provider_is_not_due(self, joined: Any) -> None:
+        site, _ = joined()
+        apply(site)
+        for values in ({"reachability": "unreachable"}, {"misses": 1}):
+            owned(SiteState).filter(site=site).update(**values)
+            assert due() == []
+            owned(SiteState).filter(site=site).update(reachability="reachable", misses=0)
+        owned(Site).update(tls_name="s-x.p999.sites.test.example")
+        assert due() == []
+
+    def test_after_a_hand_over_the_same_content_is_given_out_in_the_name_of_the_new_provider(
+        self, joined: Any, make_provider: Any, certified: Any
+    ) -> None:
+        site, _ = joined()
+        row = apply(site)
+        new = make_provider("new")
+        update_site(actor=TEST, rights=everything(), site=site, values={"provider": new})
+        with scope(TEST), pytest.raises(Conflict, match="earlier provider"):
+            document_to_sign(row.pk)
+        certified(owned(Site).get())
+        (one,) = due()
+        assert one.handed_over
+        give_out_anew([site.pk])
+        (one,) = due()
+        assert (one.handed_over, one.document) == (False, (1, 2))
+        with scope(TEST):
+            assert document_to_sign(one.document_id).provider == new.pk
+        assert owned(DesiredDocument).get(pk=row.pk).provider_id != new.pk
+
+
+class TestRecovery:
+    def test_nothing_is_given_out_or_signed_until_the_site_has_told_its_counters(self, joined: Any) -> None:
+        site, _ = joined()
+        row = apply(site)
+        owned(SiteDesired).update(recovering=True)
+        with scope(TEST), pytest.raises(Conflict, match="told its counters"):
+            document_to_sign(row.pk)
+        sign_was_never_asked = owned(DesiredDocument).get()
+        assert sign_was_never_asked.envelope is None
+        (one,) = due()
+        assert one.recovering
+        status = DesiredStatus(epoch=1, version=9, sha256="sha256:" + "9" * 64, state="applied")
+        record_told([(one, Told(status, None, b""))])
+        owned(DesiredDocument).update(refused="restored")
+        made = apply(site)
+        assert (made.epoch, made.version, made.prev_sha256) == (1, 10, "sha256:" + "9" * 64)
+
+    def test_counters_never_go_back(self, joined: Any) -> None:
+        site, _ = joined()
+        envelope = sign(apply(site))
+        owned(SiteDesired).update(recovering=True)
+        (one,) = due()
+        record_told([(one, Told(DesiredStatus(epoch=0, version=0, sha256=None, state="none"), None, b""))])
+        made = apply(site)
+        assert (made.version, made.prev_sha256) == (2, digest(envelope))
+
+
+def test_lists_are_newest_first(make_site: Any) -> None:
+    site = make_site(life="active")
+    first = apply(site)
+    sign(first)
+    second = apply(site, {})
+    assert encode_document(unsigned([second.pk])[second.pk])
+    with scope(TEST):
+        assert [row.pk for row in documents_of(site)] == [second.pk, first.pk]
+        assert [row.pk for row in documents_of(site, before=second.pk)] == [first.pk]
