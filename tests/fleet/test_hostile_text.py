@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from django.utils import timezone
 
 from agent.protocol import Component, Workload
-from sites.models import JournalEntry, JournalEnvelope, Site
+from sites.models import DesiredDocument, JournalEntry, JournalEnvelope, Site, SiteDesired
+from sites.services.desired import EMPTY
 from sites.services.reports import record_reports
 from sites.services.sites import update_site
 from tests.conftest import TEST, everything
@@ -126,9 +128,33 @@ def write_journal(site: Site) -> None:
         **common, identity_id=identity.pk, from_seq=1, to_seq=len(HOSTILE), head="sha256:" + "0" * 64, body=b""
     )
     now = timezone.now()
+    document = DesiredDocument.objects.using("owner").create(
+        **common,
+        epoch=1,
+        version=1,
+        content=dict(EMPTY),
+        issued_at=now,
+        expires_at=now + timedelta(days=1),
+        reason=" ".join(HOSTILE)[:300],
+        made_by=HOSTILE[0],
+    )
+    SiteDesired.objects.using("owner").create(
+        **common,
+        version=1,
+        document_id=document.pk,
+        answer="refused",
+        answer_reason="malformed",
+        answer_detail=" ".join(HOSTILE)[:300],
+        answered_at=now,
+        reported_version=1,
+        reported_state="failed",
+        reported_detail=" ".join(HOSTILE)[:500],
+        reported_at=now,
+    )
     for seq, text in enumerate(HOSTILE, 1):
         JournalEntry.objects.using("owner").create(
             **common,
+            identity_id=identity.pk,
             envelope_id=envelope.pk,
             seq=seq,
             digest="sha256:" + "0" * 64,
