@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from agent.protocol.desired import PutDesired, encode_document
 from fleet.kit import signing
 from sites.beside import Beside
-from sites.desired_client import fetch_status, put_blobs, put_document
+from sites.desired_client import fetch_status, own_blobs, put_blobs, put_document
 from sites.selectors.desired import Delivery, blobs, deliveries, unsigned
 from sites.services.delivery import Told, give_out_anew, record_answers, record_failures, record_signatures, record_told
 from sites.states import Answer
@@ -53,14 +53,16 @@ class Deliverer(Beside):
 
     def _hand_over(self, sites: Sequence[Delivery]) -> None:
         answers = self._all(sites, [put_document(self._wire, site, self._vetting) for site in sites])
-        lacking = [(site, answer) for site, answer in answers if answer.reason == "blobs_missing"]
+        lacking = [
+            (site, own_blobs(site, answer.blobs)) for site, answer in answers if answer.reason == "blobs_missing"
+        ]
         if lacking:
-            bodies = blobs(sorted({name for _, answer in lacking for name in answer.blobs}))
+            bodies = blobs(sorted({name for _, names in lacking for name in names}))
             again = self._all(
                 [site for site, _ in lacking],
                 [
-                    self._with_blobs(site, {name: bodies[name] for name in answer.blobs if name in bodies})
-                    for site, answer in lacking
+                    self._with_blobs(site, {name: bodies[name] for name in names if name in bodies})
+                    for site, names in lacking
                 ],
             )
             answers = [pair for pair in answers if pair[1].reason != "blobs_missing"] + again

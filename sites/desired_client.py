@@ -1,12 +1,21 @@
 """Handing one site its document, its blobs, and asking how far it is, over the poller's connection to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from agent.protocol import ProtocolError
-from agent.protocol.desired import MAX_PIECE_BYTES, DesiredStatus, PutBlob, PutDesired, open_receipt
+from agent.protocol.desired import (
+    MAX_PIECE_BYTES,
+    DesiredStatus,
+    PutBlob,
+    PutDesired,
+    blobs_of,
+    open_receipt,
+    read_document,
+)
+from agent.protocol.report import check_text
 from sites.addresses import Vetting
 from sites.agent_client import ask
 from sites.selectors.desired import Delivery
@@ -17,6 +26,13 @@ from sites.wire import Wire, WireError
 T = TypeVar("T")
 MAX_ANSWER_BYTES = 64 * 1024
 PATH = "/v1/desired"
+
+
+def own_blobs(site: Delivery, asked: Sequence[str]) -> list[str]:
+    """Of the blobs that a site asks for, those that its own document names: it is given no others, whatever it asks."""
+    assert site.envelope is not None
+    own = set(blobs_of(read_document(site.envelope)))
+    return [name for name in asked if name in own]
 
 
 async def put_document(wire: Wire, site: Delivery, vetting: Vetting) -> PutDesired:
@@ -73,6 +89,9 @@ def _read(status: int, body: bytes, kind: type[T]) -> T:
     if status != 200 or len(body) > MAX_ANSWER_BYTES:
         raise WireError(Failure.PROTOCOL_ERROR, f"answered with status {status} about its desired state")
     try:
+        check_text(body)  # what PostgreSQL would refuse must not take the other sites of a round with it
         return msgspec.json.decode(body, type=kind)
+    except ProtocolError as error:
+        raise WireError(Failure.PROTOCOL_ERROR, error.reason) from None
     except (ValueError, RecursionError) as error:
         raise WireError(Failure.PROTOCOL_ERROR, str(error)) from None

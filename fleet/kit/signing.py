@@ -114,14 +114,7 @@ def issue_sites(identity_ids: Sequence[int]) -> list[Issued | SignerRefused]:
 
     Raises SignerAway or SignerRefused when a whole batch is refused (`busy`).
     """
-    answers: list[Issued | SignerRefused] = []
-    for begin in range(0, len(identity_ids), MAX_BATCH):
-        batch = list(identity_ids[begin : begin + MAX_BATCH])
-        results = _ask({"op": "issue_site", "identity_ids": batch}, _Results).results
-        if len(results) != len(batch):
-            raise SignerAway("the signer's answer is not whole")
-        answers += [_one(result, Issued) for result in results]
-    return answers
+    return _ask_many("issue_site", "identity_ids", identity_ids, Issued)
 
 
 def sign_documents(document_ids: Sequence[int]) -> list[Signed | SignerRefused]:
@@ -130,14 +123,7 @@ def sign_documents(document_ids: Sequence[int]) -> list[Signed | SignerRefused]:
     A version that the signer's ledger knows of as signed with other bytes, or as overtaken, is refused (`overtaken`).
     Raises SignerAway or SignerRefused when a whole batch is refused (`busy`).
     """
-    answers: list[Signed | SignerRefused] = []
-    for begin in range(0, len(document_ids), MAX_BATCH):
-        batch = list(document_ids[begin : begin + MAX_BATCH])
-        results = _ask({"op": "sign_documents", "document_ids": batch}, _Results).results
-        if len(results) != len(batch):
-            raise SignerAway("the signer's answer is not whole")
-        answers += [_one(result, Signed) for result in results]
-    return answers
+    return _ask_many("sign_documents", "document_ids", document_ids, Signed)
 
 
 def issue_service(service: Service, tls_key_der: bytes) -> Issued:
@@ -181,6 +167,18 @@ def _load(context: ssl.SSLContext, pem: bytes) -> None:
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(pem)
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+
+
+def _ask_many(operation: str, name: str, ids: Sequence[int], kind: type[T]) -> list[T | SignerRefused]:
+    """One operation on many rows, in batches of MAX_BATCH: an answer or a refusal for each, in their order."""
+    answers: list[T | SignerRefused] = []
+    for begin in range(0, len(ids), MAX_BATCH):
+        batch = list(ids[begin : begin + MAX_BATCH])
+        results = _ask({"op": operation, name: batch}, _Results).results
+        if len(results) != len(batch):
+            raise SignerAway("the signer's answer is not whole")
+        answers += [_one(result, kind) for result in results]
+    return answers
 
 
 def _ask(question: dict[str, Any], kind: type[T]) -> T:

@@ -18,6 +18,8 @@ from sites.states import Answer
 
 DELIVERY = job("delivery")
 ASK_AGAIN = timedelta(seconds=60)
+# A site that claimed to be at the end of all numbers could never be given a newer version.
+MOST_SINCE_BACKUP = 1_000_000
 FAILED = (timedelta(seconds=5), timedelta(minutes=5))
 # A site refuses these for what may change by itself: they are tried again.
 PASSING = frozenset({"storage", "blobs_missing"})
@@ -122,7 +124,8 @@ def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
             if row.due_at is not None:
                 row.answer = ""
         fields = ["done", "total", "tries", "reported_epoch", "reported_version", "reported_state", "reported_detail"]
-        fields += ["reported_at", "due_at", "answer", "epoch", "version", "last_sha256", "recovering"]
+        fields += ["reported_at", "due_at", "answer", "version", "last_sha256", "recovering"]
+        fields += ["answer_reason", "answer_detail"]
         SiteDesired.objects.bulk_update(rows, fields, batch_size=1000)
         _store_receipts([(delivery, one) for delivery, one in said.values() if one.receipt is not None])
         _tell(rows)
@@ -146,7 +149,10 @@ def _recover(row: SiteDesired, told: Told) -> None:
     """After a restore: versions go on after the newest that the site has, by its own receipt where there is one."""
     newest = (told.status.epoch, told.status.version)
     if newest > (row.epoch, row.version):
-        row.epoch, row.version = newest
+        if newest[0] != row.epoch or newest[1] - row.version > MOST_SINCE_BACKUP:
+            row.answer_reason, row.answer_detail = "counters", f"it says that it has version {newest[0]}.{newest[1]}"
+            return  # nobody gave out so many: it stays recovering, and its counters are looked into
+        row.version = newest[1]
         row.last_sha256 = told.status.sha256 or row.last_sha256
     row.recovering = False
 

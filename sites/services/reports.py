@@ -73,7 +73,7 @@ class Outcome:
 def desired_text(report: Report) -> str:
     """What a report says of the site's document, as it is kept to be compared; empty before its first."""
     said = report.desired
-    return f"{said.epoch}.{said.version}.{said.state}.{said.detail}" if said is not None and said.version else ""
+    return f"{said.epoch}.{said.version}.{said.state}.{said.detail}"[:600] if said is not None and said.version else ""
 
 
 def _counts(state: Health) -> tuple[int, str, int]:

@@ -21,11 +21,13 @@ from fleet.kit.errors import Conflict, Invalid, NotAllowed
 from fleet.kit.models import AuditEntry
 from fleet.kit.signing import Signed, SignerRefused
 from fleet.kit.tenancy import Rights, scope
+from sites.desired_client import _read, own_blobs
 from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired, SiteState
 from sites.selectors.desired import Delivery, deliveries, desired_of, document_to_sign, documents_of, unsigned
 from sites.services import desired
 from sites.services.delivery import Told, give_out_anew, record_answers, record_failures, record_signatures, record_told
 from sites.services.sites import change_life, update_site
+from sites.wire import WireError
 from tests.conftest import TEST, everything
 from tests.sites.joined import owned, present
 
@@ -303,6 +305,33 @@ class TestRecovery:
         record_told([(one, Told(DesiredStatus(epoch=0, version=0, sha256=None, state="none"), None, b""))])
         made = apply(site)
         assert (made.version, made.prev_sha256) == (2, digest(envelope))
+
+    def test_a_site_that_claims_the_end_of_all_numbers_stays_recovering(self, joined: Any) -> None:
+        site, _ = joined()
+        sign(apply(site))
+        for epoch, version in ((1, 2**63 - 2), (2, 5)):
+            owned(SiteDesired).update(recovering=True, due_at=timezone.now())
+            (one,) = due()
+            status = DesiredStatus(epoch=epoch, version=version, sha256="sha256:" + "9" * 64, state="applied")
+            record_told([(one, Told(status, None, b""))])
+            row = owned(SiteDesired).get()
+            assert (row.recovering, row.epoch, row.version, row.answer_reason) == (True, 1, 1, "counters")
+
+
+class TestHostileSites:
+    def test_a_site_is_given_the_blobs_of_its_own_document_and_no_others(self, joined: Any) -> None:
+        own = desired.put_config(actor=TEST, rights=everything(), config={"env": {"A": "1"}})
+        foreign = desired.put_config(actor=TEST, rights=everything(), config={"env": {"A": "another site's"}})
+        site, _ = joined()
+        sign(apply(site, {"workloads": [{**WORKLOADS[0], "config_sha256": own}]}))
+        (one,) = due()
+        assert own_blobs(one, [foreign, own]) == [own]
+
+    @pytest.mark.parametrize("detail", ["a\\u0000b", "\\ud800", "a\\u0007b"])
+    def test_what_the_database_refuses_is_refused_before_it_meets_others(self, detail: str) -> None:
+        body = f'{{"state":"refused","reason":"storage","detail":"{detail}"}}'.encode()
+        with pytest.raises(WireError):
+            _read(200, body, PutDesired)
 
 
 def test_lists_are_newest_first(make_site: Any) -> None:
