@@ -16,9 +16,11 @@ from tests.database import OWNER
 SEE = {"site.view", "provider.view"}
 MAY = {
     "viewer": SEE,
-    "operator": SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol"},
+    "operator": SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"},
     "manager": SEE | {"site.acknowledge"},
-    "admin": SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "provider.change", "people.change"},
+    "admin": SEE
+    | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
+    | {"provider.change", "people.change", "blob.put"},
     "provider_viewer": SEE,
     "provider_operator": SEE | {"site.poll", "site.acknowledge"},
 }
@@ -46,7 +48,7 @@ def test_a_role_limited_to_a_provider_sees_that_provider_only(make_person, make_
     limit = Limit(provider_id=provider.pk)
     assert who == Scope(name=person.username, providers=frozenset({provider.pk}), limits=(limit,), user_id=person.pk)
     # What is about no site is for those without limits alone; who sites are is written by nobody held to a provider.
-    assert rights == Rights(dict.fromkeys(MAY[role] - {"provider.change", "people.change"}, (limit,)))
+    assert rights == Rights(dict.fromkeys(MAY[role] - {"provider.change", "people.change", "blob.put"}, (limit,)))
     assert who.groups == (f"provider.{provider.pk}",)
 
 
@@ -57,6 +59,7 @@ def test_a_role_limited_by_region_and_labels_keeps_its_limits(make_person):
     assert rights.by_action["site.change"] == rights.by_action["site.enrol"] == (limit,)
     assert not rights.may("provider.change")
     assert not rights.may("people.change")
+    assert not rights.may("blob.put")
 
 
 def test_memberships_add_up(make_person, make_provider):
