@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from agent.protocol.desired import DesiredStatus, PutDesired, Receipt, digest, envelope_document
 from fleet.kit import audit, live
+from fleet.kit.rows import write_back
 from fleet.kit.signing import Signed, SignerRefused
 from fleet.kit.tenancy import job, scope
 from sites.models import DesiredDocument, DesiredReceipt, Site, SiteDesired
@@ -69,7 +70,7 @@ def record_signatures(made: Sequence[tuple[int, bytes, Signed | SignerRefused]])
             row.envelope = envelope_document(payload, signed.key, signed.signature)
             row.sha256, row.signed_at, row.refused = digest(row.envelope), now, ""
             heads[row.pk] = row.sha256
-        DesiredDocument.objects.bulk_update(rows, ["envelope", "sha256", "signed_at", "refused"], batch_size=500)
+        write_back(rows, ["envelope", "sha256", "signed_at", "refused"])
         standing = list(SiteDesired.objects.select_for_update().filter(document__in=said).order_by("pk"))
         for one in standing:
             assert one.document_id is not None
@@ -77,7 +78,7 @@ def record_signatures(made: Sequence[tuple[int, bytes, Signed | SignerRefused]])
                 one.last_sha256 = heads[one.document_id]
             else:  # the signer refuses it: nothing to do until there is another version
                 one.due_at = None
-        SiteDesired.objects.bulk_update(standing, ["last_sha256", "due_at"], batch_size=1000)
+        write_back(standing, ["last_sha256", "due_at"])
         _tell(standing)
 
 
@@ -97,7 +98,7 @@ def record_answers(answers: Sequence[tuple[Delivery, PutDesired]]) -> None:
             row.answered_at, row.tries = now, 0
             row.due_at = now + ASK_AGAIN if not refused or answer.reason in PASSING else None
         fields = ["answer", "answer_reason", "answer_detail", "answered_at", "tries", "due_at"]
-        SiteDesired.objects.bulk_update(rows, fields, batch_size=1000)
+        write_back(rows, fields)
         alarms = [pk for pk, (_, answer) in said.items() if answer.state == "refused" and answer.reason in ALARMS]
         for site in Site.objects.filter(pk__in=alarms):
             answer = said[site.pk][1]
@@ -126,7 +127,7 @@ def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
         fields = ["done", "total", "tries", "reported_epoch", "reported_version", "reported_state", "reported_detail"]
         fields += ["reported_at", "due_at", "answer", "version", "last_sha256", "recovering"]
         fields += ["answer_reason", "answer_detail"]
-        SiteDesired.objects.bulk_update(rows, fields, batch_size=1000)
+        write_back(rows, fields)
         _store_receipts([(delivery, one) for delivery, one in said.values() if one.receipt is not None])
         _tell(rows)
 
@@ -141,7 +142,7 @@ def record_failures(deliveries: Sequence[Delivery]) -> None:
         for row in rows:
             row.due_at = now + min(most, least * 2 ** min(tried[row.site_id], 10))
             row.tries = tried[row.site_id] + 1
-        SiteDesired.objects.bulk_update(rows, ["due_at", "tries"], batch_size=1000)
+        write_back(rows, ["due_at", "tries"])
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from agent.protocol.desired import (
 )
 from fleet.kit import audit, live
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
+from fleet.kit.rows import write_back
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.drafts import Draft
 from sites.models import Blob, DesiredDocument, Site, SiteDesired
@@ -188,7 +189,7 @@ def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetim
         row.answer = row.answer_reason = row.answer_detail = ""
         row.answered_at, row.done, row.total = None, 0, 0
     fields = ["version", "document", "due_at", "tries", "answer", "answer_reason", "answer_detail", "answered_at"]
-    SiteDesired.objects.bulk_update(rows.values(), [*fields, "done", "total"], batch_size=1000)
+    write_back(rows.values(), [*fields, "done", "total"])
     return made
 
 

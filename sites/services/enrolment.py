@@ -27,6 +27,7 @@ from agent.protocol.identity import (
     tls_pin,
 )
 from fleet.kit import audit, live
+from fleet.kit.rows import write_back
 from fleet.kit.signing import Issued
 from fleet.kit.tenancy import job, scope
 from sites.models import JoinToken, PollSchedule, Site, SiteCertificate, SiteIdentity
@@ -216,7 +217,7 @@ def expect_certificates(made: Sequence[tuple[int, Issued]]) -> None:
         # Handed over since it was signed: the new provider's CA certifies it at once.
         own = one.name == site_name(settings.FLEET_NAME, site.provider_id, site.uuid)
         site.tls_push_at = one.not_before + (one.not_after - one.not_before) * PUSH_AFTER if own else now
-    Site.objects.bulk_update(sites.values(), ["tls_name", "tls_pin", "tls_push_at"], batch_size=1000)
+    write_back(sites.values(), ["tls_name", "tls_pin", "tls_push_at"])
     follow_keys(sorted(identities))
     PollSchedule.objects.filter(site__in=sites, next_poll_at__gt=now).update(next_poll_at=now, backoff=1)
 

@@ -65,7 +65,7 @@ class Cut:
         ((self.polled_at,),) = query("SELECT min(valid_from) FROM edge_sites_stateinterval WHERE state = 'reachable'")
         ((self.made_at,),) = query("SELECT min(valid_from) FROM edge_sites_stateinterval WHERE source = 'inference'")
         ((first_at,),) = query("SELECT mapped_at FROM edge_sites_journalentry WHERE seq = 1")
-        # Its first verdict may map to later than the first poll that found it up, by as much as its clock shows at once.
+        # Its first verdict may map to later than the first poll that found it up, by what its clock shows at once.
         self.first_at = min(_whole_ms(first_at), self.polled_at)
 
     @staticmethod
