@@ -39,7 +39,7 @@ from sites.present import (
 )
 from sites.selectors import access, fleet_wide, one_site
 from sites.selectors.identity import waiting
-from sites.views.waiting import frozen_rows, recovery_rows, waiting_rows
+from sites.views.waiting import clock_rows, frozen_rows, recovery_rows, waiting_rows
 
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
@@ -100,7 +100,7 @@ def _figures(counts: Mapping[str, int], filters: Mapping[str, Any]) -> list[dict
 
 def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """What needs somebody and passes the filters, with why and who took it: identities that are frozen, sites in
-    trouble, worst first, and sites whose keys wait, which have room however many are in trouble.
+    trouble, worst first, and wrong clocks and keys that wait, which have room however many are in trouble.
 
     `counts` are the fleet's figures: they say how many there are without reading them all.
     """
@@ -109,6 +109,7 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
     recovers = [] if filtered else recovery_rows(request.who)
     alarms = [row for row in frozen_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     keys = [row for row in waiting_rows(request.who, limit=limit) if _passes(row["site"], filters)]
+    clocks = [row for row in clock_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     read = fleet_wide.attention(request.who, limit=limit)
     found = [site for site in read if _passes(site, filters)]
     rows = [
@@ -125,10 +126,11 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
     troubled = len(found) if filtered else sum(counts[kind] for kind in ("down", "degraded", "unreachable"))
     waits = len(keys) if filtered or len(keys) < limit else waiting(request.who).count()
     shown_keys = keys[:WAITING_SHOWN]
-    room = max(0, ATTENTION_SHOWN - len(alarms) - len(shown_keys))
+    shown_clocks = clocks[:WAITING_SHOWN]
+    room = max(0, ATTENTION_SHOWN - len(alarms) - len(shown_clocks) - len(shown_keys))
     return {
-        "rows": [*recovers, *alarms, *rows[:room], *shown_keys],
-        "total": len(recovers) + len(alarms) + troubled + waits,
+        "rows": [*recovers, *alarms, *rows[:room], *shown_clocks, *shown_keys],
+        "total": len(recovers) + len(alarms) + troubled + len(clocks) + waits,
         "more": max(0, troubled - room),
         "more_waiting": waits - len(shown_keys),
     }

@@ -6,12 +6,14 @@ from typing import Any
 
 from django.db import connections
 from django.db.models import Prefetch, Q
+from django.db.models.functions import Abs
 
 from fleet.kit.tenancy import DEFAULT, Scope
 from sites.models import Acknowledgement, Site, StateInterval
 from sites.selectors.access import inside, limited_sql, sites_in
 from sites.states import Life
 
+CLOCK_ALARM_MS = 300_000
 ATTENTION_LIMIT = 200
 FIGURE_NAMES = ("sites", "up", "degraded", "down", "unknown", "unreachable", "planned")
 
@@ -90,6 +92,15 @@ def attention(who: Scope, *, limit: int = ATTENTION_LIMIT) -> list[Site]:
         .prefetch_related(open_acknowledgements)
     )
     return list(found[:limit])
+
+
+def wrong_clocks(who: Scope, *, limit: int = ATTENTION_LIMIT) -> list[Site]:
+    """Active sites that answer with a clock off by CLOCK_ALARM_MS or more, the worst first: so far off, documents and
+    certificates expire early or late, and a site may refuse everything.
+    """
+    found = sites_in(who).filter(life=Life.ACTIVE, state__reachability="reachable")
+    found = found.annotate(off_ms=Abs("state__clock_offset_ms")).filter(off_ms__gte=CLOCK_ALARM_MS)
+    return list(found.order_by("-off_ms", "pk")[:limit])
 
 
 def recent_changes(who: Scope, *, since: datetime, limit: int = 500) -> list[StateInterval]:

@@ -8,8 +8,9 @@ from django.views.decorators.http import require_safe
 from fleet.kit.htmx import render, wants_fragment
 from fleet.kit.http import ScopedRequest
 from fleet.kit.tenancy import Scope
-from sites.present import may_on
+from sites.present import clock_of, may_on
 from sites.selectors.desired import recovery_of
+from sites.selectors.fleet_wide import wrong_clocks
 from sites.selectors.identity import frozen, waiting, waiting_in
 
 SHOWN = 100
@@ -51,6 +52,14 @@ def waiting_rows(who: Scope, *, limit: int) -> list[dict[str, Any]]:
     return [
         {"matter": "waiting", "site": row.site, "since": row.presented_at, "why": "Its keys wait to be accepted"}
         for row in waiting_in(who, limit=limit)
+    ]
+
+
+def clock_rows(who: Scope, *, limit: int) -> list[dict[str, Any]]:
+    """The same for sites whose clock is far off, the worst first; since when is not known."""
+    return [
+        {"matter": "clock", "site": site, "since": None, "why": clock_of(site)}
+        for site in wrong_clocks(who, limit=limit)
     ]
 
 

@@ -61,6 +61,25 @@ def test_figures_add_up_to_the_active_sites(make_site: MakeSite, signed_in: Sign
     ]
 
 
+def test_a_clock_that_is_far_off_needs_somebody(make_site: MakeSite, signed_in: SignedIn) -> None:
+    for slug, reachability, off_ms in (
+        ("right", "reachable", 299_999),
+        ("late", "reachable", -300_000),
+        ("early", "reachable", 63_072_000_000),
+        ("away", "unreachable", 63_072_000_000),
+    ):
+        shown_as(make_site(slug), shown="up", reachability=reachability, clock_offset_ms=off_ms)
+    attention = signed_in("viewer").get("/").context["attention"]
+    assert [(row["site"].slug, row.get("why")) for row in attention["rows"] if row.get("matter")] == [
+        ("early", "Its clock is 730 d ahead of ours"),
+        ("late", "Its clock is 5 min behind ours"),
+    ]
+    assert attention["total"] == 3  # and the one that is away
+    html = signed_in("viewer").get("/overview/attention/?q=early").content.decode()
+    assert "730 d ahead of ours" in html
+    assert "behind ours" not in html
+
+
 def test_the_overviews_filters_are_those_of_the_url(make_site: MakeSite, signed_in: SignedIn) -> None:
     for slug, region in (("north-1", "North"), ("south-1", "South"), ("south-2", "South")):
         shown_as(make_site(slug, region=region), shown="down")
