@@ -72,8 +72,7 @@ def test_the_kit_is_a_closed_list():
             "htmx.py",
             "http.py",
         ),
-        *("live.py", "logs.py", "models.py", "rls.py",
-            "rows.py", "signing.py", "static.py", "tenancy.py"),
+        *("live.py", "logs.py", "models.py", "rls.py", "rows.py", "signing.py", "static.py", "tenancy.py"),
         *("templatetags/__init__.py", "templatetags/ui.py"),
     }
 
