@@ -147,14 +147,22 @@ def record_failures(deliveries: Sequence[Delivery]) -> None:
 
 # ------------------------------------------------------------------------------------------------------------
 def _recover(row: SiteDesired, told: Told) -> None:
-    """After a restore: versions go on after the newest that the site has, by its own receipt where there is one."""
+    """After a restore: versions go on after the newest that the site has.
+
+    That is the later of what it says and of what it has signed: a document that it took and has not ended yet has no
+    receipt. Both come over the site's own keys, and speak of its own numbers alone: a liar skips some of them, or gets
+    none that it would take. Whatever it says, the signer's ledger signs no number twice.
+    """
     newest = (told.status.epoch, told.status.version)
+    sha256 = told.status.sha256
+    if told.receipt is not None and (told.receipt.epoch, told.receipt.version) > newest:
+        newest, sha256 = (told.receipt.epoch, told.receipt.version), told.receipt.sha256
     if newest > (row.epoch, row.version):
         if newest[0] != row.epoch or newest[1] - row.version > MOST_SINCE_BACKUP:
             row.answer_reason, row.answer_detail = "counters", f"it says that it has version {newest[0]}.{newest[1]}"
             return  # nobody gave out so many: it stays recovering, and its counters are looked into
         row.version = newest[1]
-        row.last_sha256 = told.status.sha256 or row.last_sha256
+        row.last_sha256 = sha256 or row.last_sha256
     row.recovering = False
 
 

@@ -28,7 +28,7 @@ from fleet.kit.rows import write_back
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.drafts import Draft
 from sites.models import Blob, DesiredDocument, Site, SiteDesired
-from sites.selectors.desired import document_of
+from sites.selectors.desired import came_to_nothing, document_of, standing_of
 from sites.services.sites import allow, object_of
 from sites.states import BlobKind, Life
 
@@ -146,7 +146,8 @@ def apply_draft(
 def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: str) -> DesiredDocument:
     """Freeze what a site runs (`hold`), or thaw it: the next version says so, and nothing else. Audited.
 
-    Running workloads go on. Raises NotAllowed, Invalid, Conflict.
+    It repeats what stands: what came to nothing (refused, failed, undone) is not tried again by the way. Running
+    workloads go on. Raises NotAllowed, Invalid, Conflict.
     """
     reason = _reason(reason)
     with scope(actor):
@@ -155,9 +156,12 @@ def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: st
         standing = SiteDesired.objects.select_related("document").filter(site=locked).first()
         if standing is None or standing.document is None:
             raise Conflict("This site was never told what to run; there is nothing to freeze.")
-        if standing.document.hold == hold:
+        if standing.document.hold == hold and not came_to_nothing(standing):
             raise Conflict(f"It is {'frozen' if hold else 'not frozen'} already.")
-        order = Order(locked, standing.document.content, hold)
+        stands = standing_of(locked, standing)
+        if stands is None:
+            raise Conflict("What this site was told came to nothing; give it a document that it can run first.")
+        order = Order(locked, stands.content, hold)
         (document,) = give_out([order], made_by=actor.name, reason=reason, now=timezone.now())
         after = {"version": f"{document.epoch}.{document.version}", "hold": hold}
         audit.record(actor, "site.freeze" if hold else "site.thaw", **object_of(locked), after=after, note=reason)

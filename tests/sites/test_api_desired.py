@@ -145,11 +145,30 @@ def test_freeze_and_thaw(make_site, api_client):
     client = api_client("operator")
     assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")
     document(site)
+    receipt(site)
     frozen = post(client, f"{PATH}/freeze", reason="storm")
     assert (frozen.status_code, frozen.json()["hold"], frozen.json()["version"]) == (200, True, 2)
     assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")
     DesiredDocument.objects.using(OWNER).filter(envelope=None).update(refused="no")
     assert post(client, f"{PATH}/thaw", reason="calm").json()["hold"] is False
+
+
+def test_a_freeze_or_a_thaw_repeats_what_stands_and_not_what_came_to_nothing(make_site, api_client):
+    site = make_site("oslo", life="active")
+    client = api_client("operator")
+    document(site, 1, {"workloads": [{**WORKLOADS[0], "version": "bad"}]})
+    standing(site, reported_epoch=1, reported_version=1, reported_state="rolled_back")
+    assert "came to nothing" in post(client, f"{PATH}/freeze", reason="storm").json()["error"]["message"]
+    document(site, 2)
+    receipt(site, 2)
+    document(site, 3, {"workloads": [{**WORKLOADS[0], "version": "bad"}]}, hold=True)
+    standing(site, reported_epoch=1, reported_version=3, reported_state="failed")
+    for number, (step, hold) in enumerate((("thaw", False), ("freeze", True)), 4):
+        answer = post(client, f"{PATH}/{step}", reason="once more").json()
+        assert (answer["version"], answer["hold"]) == (number, hold)
+        row = DesiredDocument.objects.using(OWNER).latest("pk")
+        assert [one["version"] for one in row.content["workloads"]] == ["4.2.0"]
+        DesiredDocument.objects.using(OWNER).filter(pk=row.pk).update(refused="so that the next one may be given out")
 
 
 @pytest.mark.parametrize("step", STEPS)

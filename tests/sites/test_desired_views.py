@@ -82,6 +82,7 @@ def test_the_card_says_what_became_of_it(oslo, signed_in, values, label, more):
 
 def test_freeze_and_thaw_by_their_buttons(oslo, signed_in):
     document(oslo)
+    receipt(oslo)
     client = signed_in("operator")
     assert client.post("/sites/oslo/desired/freeze/", {"reason": "storm"}).status_code == 302
     assert DesiredDocument.objects.using(OWNER).latest("pk").hold
