@@ -13,7 +13,6 @@ from sites.wire import Wire
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-REST_S = 0.2
 AFTER_FAILURE_S = 10.0
 
 
@@ -21,6 +20,7 @@ class Beside(threading.Thread):
     """Rounds of work, one after another, until stop(). Polls are never behind it."""
 
     idle_s = 5.0
+    rest_s = 0.2
 
     def __init__(self, poller: int, loop: asyncio.AbstractEventLoop, wire: Wire, vetting: Vetting) -> None:
         """`poller` is the number whose shards are served; loop and wire are those of its polls."""
@@ -32,7 +32,7 @@ class Beside(threading.Thread):
         self._ended = threading.Event()
 
     def work(self) -> int:
-        """One round. Returns how much was due: after 0 the thread rests for `idle_s`."""
+        """One round. Returns how much was due: after 0 the thread rests for `idle_s`, else for `rest_s`."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -50,7 +50,7 @@ class Beside(threading.Thread):
                 logger.exception("%s: a round failed", self.name)
                 self._ended.wait(AFTER_FAILURE_S)
                 continue
-            self._ended.wait(REST_S if done else self.idle_s)
+            self._ended.wait(self.rest_s if done else self.idle_s)
 
     def _run_all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """Run coroutines on the poller's loop, and wait for all of them; each has its own deadline."""

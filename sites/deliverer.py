@@ -1,4 +1,4 @@
-"""Hands sites what they are to run, beside the polls: has it signed, sends it, and fetches what they say of it.
+"""Hands sites what they are to run, beside the polls: one thread has it signed, another sends it and fetches receipts.
 
 Level-triggered: a row is due while there is something to do, and what is to be done is read from the row. So a lost
 message, a killed process or a site that was set up anew costs a later round, and never a second signature.
@@ -12,7 +12,7 @@ from agent.protocol.desired import PutDesired, encode_document
 from fleet.kit import signing
 from sites.beside import Beside
 from sites.desired_client import fetch_status, own_blobs, put_blobs, put_document
-from sites.selectors.desired import Delivery, blobs, deliveries, unsigned
+from sites.selectors.desired import Delivery, blobs, deliveries, to_sign, unsigned
 from sites.services.delivery import Told, give_out_anew, record_answers, record_failures, record_signatures, record_told
 from sites.states import Answer
 from sites.wire import WireError
@@ -22,26 +22,15 @@ T = TypeVar("T")
 AT_ONCE = 500
 
 
-class Deliverer(Beside):
-    """One a poller process; ends with stop()."""
+class Signing(Beside):
+    """Has documents signed. Apart from the Deliverer, so that the next ones are signed while these are handed over."""
 
-    idle_s = 1.0
+    idle_s = 0.5
+    rest_s = 0.05
 
     def work(self) -> int:
-        """One round, of up to AT_ONCE sites. Returns how many were due. Raises SignerAway, SignerRefused."""
-        due = deliveries(poller=self._poller, limit=AT_ONCE)
-        number = len(due)
-        give_out_anew([site.site_id for site in due if site.handed_over and not site.recovering])
-        due = [site for site in due if site.recovering or not site.handed_over]
-        self._sign([site for site in due if _is_unsigned(site)])
-        self._hand_over([site for site in due if _is_to_be_handed(site)])
-        self._ask([site for site in due if not _is_unsigned(site) and not _is_to_be_handed(site)])
-        return number
-
-    @staticmethod
-    def _sign(sites: Sequence[Delivery]) -> None:
-        """They are handed over in the next round."""
-        documents = unsigned([site.document_id for site in sites if site.document_id is not None])
+        """One round, of up to AT_ONCE documents. Returns how many there were. Raises SignerAway, SignerRefused."""
+        documents = unsigned(to_sign(poller=self._poller, limit=AT_ONCE))
         if documents:
             signed = signing.sign_documents(list(documents))
             record_signatures(
@@ -50,6 +39,23 @@ class Deliverer(Beside):
                     for (pk, document), answer in zip(documents.items(), signed, strict=True)
                 ]
             )
+        return len(documents)
+
+
+class Deliverer(Beside):
+    """One a poller process; ends with stop()."""
+
+    idle_s = 0.5
+    rest_s = 0.05
+
+    def work(self) -> int:
+        """One round, of up to AT_ONCE sites. Returns how many were due."""
+        due = deliveries(poller=self._poller, limit=AT_ONCE)
+        give_out_anew([site.site_id for site in due if site.handed_over and not site.recovering])
+        still = [site for site in due if site.recovering or not site.handed_over]
+        self._hand_over([site for site in still if _is_to_be_handed(site)])
+        self._ask([site for site in still if not _is_to_be_handed(site)])
+        return len(due)
 
     def _hand_over(self, sites: Sequence[Delivery]) -> None:
         answers = self._all(sites, [put_document(self._wire, site, self._vetting) for site in sites])
@@ -96,10 +102,6 @@ class Deliverer(Beside):
         if failed:
             record_failures(failed)
         return answered
-
-
-def _is_unsigned(site: Delivery) -> bool:
-    return site.document_id is not None and site.envelope is None and not site.recovering
 
 
 def _is_to_be_handed(site: Delivery) -> bool:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from fleet.kit import signing
 from sites.beside import Beside
-from sites.deliverer import Deliverer
+from sites.deliverer import Deliverer, Signing
 from sites.poller import Poller
 from sites.puller import Puller
 from sites.renewer import Renewer
@@ -53,9 +53,7 @@ def the_poller() -> Poller:
         _poller = Poller(lambda results: record_reports(results, poller=POLLER_NAME), tls=_identity.context)
         _poller.start()
         number = int(os.environ.get("ARCHIPELAGO_POLLER", "0"))
-        _beside.extend(
-            [Puller(number, *_poller.reach), Renewer(number, *_poller.reach), Deliverer(number, *_poller.reach)]
-        )
+        _beside.extend(kind(number, *_poller.reach) for kind in (Puller, Renewer, Signing, Deliverer))
         for thread in _beside:
             thread.start()
     return _poller

@@ -34,10 +34,6 @@ WHERE d.id = %s
 """
 
 _DUE = """
-SELECT s.id, s.uuid, s.provider_id, s.address, s.tls_name, s.tls_pin, p.allowed_networks::text,
-    CASE WHEN c.gateway_until > now() THEN c.gateway ELSE '' END, i.id, i.signing_key, t.document_id, d.epoch,
-    d.version, d.envelope, t.answer, t.recovering, t.reported_epoch, t.reported_version, t.tries,
-    d.provider_id IS DISTINCT FROM s.provider_id
 FROM edge_sites_sitedesired t
 JOIN edge_sites_site s ON s.id = t.site_id
 JOIN edge_sites_sitestate e ON e.site_id = s.id
@@ -48,8 +44,20 @@ JOIN edge_sites_siteidentity i ON i.site_id = s.id AND i.state = 'accepted'
 LEFT JOIN edge_sites_desireddocument d ON d.id = t.document_id
 WHERE t.due_at <= now() AND s.life = 'active' AND s.tls_pin <> '' AND e.reachability = 'reachable' AND e.misses = 0
     AND s.tls_name LIKE '%%.p' || s.provider_id || '.sites.%%'
-ORDER BY t.due_at, s.id LIMIT %s
 """
+
+# A document of the site's earlier provider is never signed: it is given out anew instead.
+_IS_UNSIGNED = "(d.id IS NOT NULL AND d.envelope IS NULL AND d.provider_id = s.provider_id AND NOT t.recovering)"
+
+_UNSIGNED = f"SELECT d.id {_DUE} AND {_IS_UNSIGNED} ORDER BY t.due_at, s.id LIMIT %s"
+
+_DELIVERIES = f"""
+SELECT s.id, s.uuid, s.provider_id, s.address, s.tls_name, s.tls_pin, p.allowed_networks::text,
+    CASE WHEN c.gateway_until > now() THEN c.gateway ELSE '' END, i.id, i.signing_key, t.document_id, d.epoch,
+    d.version, d.envelope, t.answer, t.recovering, t.reported_epoch, t.reported_version, t.tries,
+    d.provider_id IS DISTINCT FROM s.provider_id
+{_DUE} AND NOT {_IS_UNSIGNED} ORDER BY t.due_at, s.id LIMIT %s
+"""  # noqa: S608  (constants)
 
 
 def document_to_sign(document_id: int) -> Document:
@@ -106,7 +114,7 @@ def document_of(
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A site with something to sign, hand over or ask. `envelope` is None where its document is not signed yet.
+    """A site with something to hand over or to ask. `envelope` is None where there is no document to hand over.
 
     `handed_over`: the document names the site's earlier provider, and is to be given out anew.
     """
@@ -129,9 +137,12 @@ class Delivery:
 
 
 def deliveries(*, poller: int, limit: int) -> list[Delivery]:
-    """Up to `limit` sites of this poller that are due, the longest due first. Opens its own scope."""
+    """Up to `limit` sites of this poller that are due, the longest due first, but not those that wait for a signature.
+
+    Opens its own scope.
+    """
     with scope(DELIVERY), connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_DUE, [poller, limit])
+        cursor.execute(_DELIVERIES, [poller, limit])
         return [
             Delivery(
                 site_id=row[0],
@@ -152,6 +163,16 @@ def deliveries(*, poller: int, limit: int) -> list[Delivery]:
             )
             for row in cursor.fetchall()
         ]
+
+
+def to_sign(*, poller: int, limit: int) -> list[int]:
+    """Up to `limit` documents for sites of this poller that are to be signed, the longest due first.
+
+    Opens its own scope.
+    """
+    with scope(DELIVERY), connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_UNSIGNED, [poller, limit])
+        return [pk for (pk,) in cursor.fetchall()]
 
 
 def unsigned(document_ids: Sequence[int]) -> dict[int, Document]:

@@ -23,7 +23,7 @@ from fleet.kit.signing import Signed, SignerRefused
 from fleet.kit.tenancy import Rights, scope
 from sites.desired_client import _read, own_blobs
 from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired, SiteState
-from sites.selectors.desired import Delivery, deliveries, desired_of, document_to_sign, documents_of, unsigned
+from sites.selectors.desired import Delivery, deliveries, desired_of, document_to_sign, documents_of, to_sign, unsigned
 from sites.services import desired
 from sites.services.delivery import Told, give_out_anew, record_answers, record_failures, record_signatures, record_told
 from sites.services.sites import change_life, update_site
@@ -188,11 +188,12 @@ class TestDelivery:
     def test_it_is_due_until_the_site_has_said_that_it_is_done(self, joined: Any) -> None:
         site, identity = joined()
         row = apply(site)
-        (one,) = due()
-        assert (one.document_id, one.document, one.envelope, one.answer) == (row.pk, (1, 1), None, "")
+        assert (to_sign(poller=0, limit=10), due()) == ([row.pk], [])
+        assert (to_sign(poller=1, limit=10), to_sign(poller=0, limit=0)) == ([], [])
         envelope = sign(row)
+        assert to_sign(poller=0, limit=10) == []
         (one,) = due()
-        assert one.envelope == envelope
+        assert (one.document_id, one.document, one.envelope, one.answer) == (row.pk, (1, 1), envelope, "")
         record_answers([(one, PutDesired(state="accepted"))])
         assert due() == []  # it is asked when its reports say something new, or after a while
         with scope(TEST):
@@ -272,11 +273,12 @@ class TestDelivery:
         certified(owned(Site).get())
         (one,) = due()
         assert one.handed_over
+        assert to_sign(poller=0, limit=10) == []
         give_out_anew([site.pk])
-        (one,) = due()
-        assert (one.handed_over, one.document) == (False, (1, 2))
+        (number,) = to_sign(poller=0, limit=10)
         with scope(TEST):
-            assert document_to_sign(one.document_id).provider == new.pk
+            document = document_to_sign(number)
+        assert (document.provider, document.version) == (new.pk, 2)
         assert owned(DesiredDocument).get(pk=row.pk).provider_id != new.pk
 
 
