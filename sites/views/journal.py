@@ -9,6 +9,7 @@ from django.views.decorators.http import require_safe
 from agent.protocol.entries import ENTRY_KINDS
 from fleet.kit.htmx import render, wants_fragment
 from fleet.kit.http import ScopedRequest
+from fleet.kit.templatetags.ui import age_text
 from sites.models import JournalCursor, JournalEntry, Site
 from sites.present import utc_now
 from sites.selectors.access import get_site
@@ -82,7 +83,8 @@ def _next(site: Site, cursor: JournalCursor | None, waiting: int) -> str:
         return "it is tried again within a quarter of an hour"
     if cursor is None or cursor.next_at <= utc_now():
         return "reading now"
-    return "the rest is read within a quarter of an hour"
+    left_s = (cursor.next_at - utc_now()).total_seconds()
+    return f"they are read in {age_text(left_s)}, or at once after an absence or a restart"
 
 
 def _entries(rows: list[JournalEntry]) -> list[dict[str, Any]]:
