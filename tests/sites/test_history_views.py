@@ -95,7 +95,7 @@ def test_a_query_that_says_nothing_changes_nothing(read, signed_in, query):
     ("reachability", "due_in_s", "words"),
     [
         ("reachable", -1, "reading now"),
-        ("reachable", 7_290, "they are read in 2 h, or at once after an absence or a restart"),
+        ("reachable", 7_290, "they are read in 2 h 01 min, or at once after an absence or a restart"),
         ("unreachable", -1, "they are read as soon as it answers again"),
     ],
 )
