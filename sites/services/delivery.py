@@ -11,7 +11,7 @@ from fleet.kit import audit, live
 from fleet.kit.signing import Signed, SignerRefused
 from fleet.kit.tenancy import job, scope
 from sites.models import DesiredDocument, DesiredReceipt, Site, SiteDesired
-from sites.selectors.desired import Delivery
+from sites.selectors.desired import Delivery, standing_of
 from sites.services.desired import Order, give_out
 from sites.services.sites import object_of
 from sites.states import Answer
@@ -45,7 +45,11 @@ def give_out_anew(site_ids: Sequence[int]) -> None:
         DesiredDocument.objects.filter(pk__in=[row.document_id for row in standing], envelope=None).update(
             refused="The site was handed over before it was signed."
         )
-        orders = [Order(row.site, row.document.content, row.document.hold) for row in standing if row.document]
+        orders = [
+            Order(row.site, (standing_of(row.site, row) or row.document).content, row.document.hold)
+            for row in standing
+            if row.document  # what was undone is not tried again, where it is known what ran before
+        ]
         made = give_out(orders, made_by=DELIVERY.name, reason="The site was handed over.", now=timezone.now())
         audit.record_many(
             DELIVERY,

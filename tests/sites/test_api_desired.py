@@ -145,11 +145,47 @@ def test_freeze_and_thaw(make_site, api_client):
     client = api_client("operator")
     assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")
     document(site)
+    standing(site, reported_epoch=1, reported_version=1, reported_state="applied")
     frozen = post(client, f"{PATH}/freeze", reason="storm")
     assert (frozen.status_code, frozen.json()["hold"], frozen.json()["version"]) == (200, True, 2)
     assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")
     DesiredDocument.objects.using(OWNER).filter(envelope=None).update(refused="no")
     assert post(client, f"{PATH}/thaw", reason="calm").json()["hold"] is False
+
+
+@pytest.mark.parametrize(
+    "undone",
+    [
+        {"reported_epoch": 1, "reported_version": 2, "reported_state": "rolled_back"},
+        {"reported_epoch": 1, "reported_version": 2, "reported_state": "failed"},
+        {"reported_epoch": 1, "reported_version": 1, "reported_state": "applied", "answer": "refused"},
+    ],
+    ids=["rolled back", "failed", "refused"],
+)
+def test_a_freeze_repeats_what_stands_and_not_what_came_to_nothing(make_site, api_client, undone):
+    site = make_site("oslo", life="active")
+    document(site)
+    receipt(site)
+    bad = document(site, 2, {"workloads": [{**WORKLOADS[0], "version": "6.6.6"}]})
+    standing(site, **undone)
+    frozen = post(api_client("operator"), f"{PATH}/freeze", reason="look at it first").json()
+    assert (frozen["version"], frozen["hold"]) == (3, True)
+    assert frozen["document"]["content"]["workloads"] == WORKLOADS != bad.content["workloads"]
+
+
+def test_where_nothing_stands_or_it_is_not_known_a_freeze_would_change_the_site_and_is_refused(make_site, api_client):
+    site = make_site("oslo", life="active")
+    document(site)
+    client = api_client("operator")
+    for values, said in (
+        ({"reported_epoch": 1, "reported_version": 1, "reported_state": "failed"}, "apply one first"),
+        ({"reported_epoch": 1, "reported_version": 4, "reported_state": "applied"}, "1.4, which is not known here"),
+        ({"recovering": True}, "has not told its counters"),
+    ):
+        standing(site, **values)
+        before = contents()
+        assert said in assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")["message"]
+        assert contents() == before
 
 
 @pytest.mark.parametrize("step", STEPS)

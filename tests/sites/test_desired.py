@@ -184,6 +184,56 @@ class TestGivingOut:
             desired.set_hold(actor=TEST, rights=everything(), site=site, hold=True, reason=REASON)
 
 
+BAD = {"workloads": [{"name": "pos", "image": IMAGE.replace("a" * 64, "b" * 64), "version": "6.6.6"}]}
+
+
+class TestWhatStands:
+    """A version that only freezes, thaws or hands over repeats what the site runs, and never what came to nothing."""
+
+    @pytest.fixture
+    def undone(self, joined: Any) -> tuple[Site, Any]:
+        """A site that applied its first version, and rolled its second back."""
+        site, identity = joined()
+        for content, state in ((None, "applied"), (BAD, "rolled_back")):
+            row = apply(site, content)
+            sign(row)
+            owned(SiteDesired).update(due_at=timezone.now(), answer="accepted")
+            record_told([(due()[0], told(identity, row, state))])
+        return site, identity
+
+    def hold(self, site: Site, hold: bool) -> DesiredDocument:
+        return desired.set_hold(actor=TEST, rights=everything(), site=site, hold=hold, reason=REASON)
+
+    def test_freeze_and_thaw_after_a_rollback(self, undone: Any) -> None:
+        site, _ = undone
+        frozen = self.hold(site, True)
+        sign(frozen)
+        thawed = self.hold(site, False)
+        assert [(row.version, row.hold, row.content["workloads"]) for row in (frozen, thawed)] == [
+            (3, True, WORKLOADS),
+            (4, False, WORKLOADS),
+        ]
+
+    def test_a_freeze_that_the_signer_refused_may_be_ordered_again_and_repeats_what_the_site_is_at(
+        self, joined: Any
+    ) -> None:
+        site, identity = joined()
+        row = apply(site)
+        sign(row)
+        record_told([(due()[0], told(identity, row, "applying"))])
+        refused = self.hold(site, True)
+        record_signatures([(refused.pk, b"", SignerRefused("rate", "too many"))])
+        again = self.hold(site, True)
+        assert (again.version, again.hold, again.content) == (3, True, row.content)
+
+    def test_a_hand_over_after_a_rollback(self, undone: Any, make_provider: Any, certified: Any) -> None:
+        site, _ = undone
+        update_site(actor=TEST, rights=everything(), site=site, values={"provider": make_provider("new")})
+        certified(owned(Site).get())
+        give_out_anew([site.pk])
+        assert owned(DesiredDocument).latest("pk").content["workloads"] == WORKLOADS
+
+
 class TestDelivery:
     def test_it_is_due_until_the_site_has_said_that_it_is_done(self, joined: Any) -> None:
         site, identity = joined()
