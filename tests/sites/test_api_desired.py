@@ -40,6 +40,7 @@ def test_a_site_that_was_told_nothing(make_site, api_client):
         "answer": None,
         "reported": None,
         "recovering": False,
+        "recovery_problem": "",
     }
     for name in ("documents", "receipts"):
         assert client.get(f"{PATH}/{name}").json() == {"items": [], "next": None}
@@ -57,6 +58,16 @@ def test_where_a_site_stands(make_site, api_client):
     assert shown["answer"] | {"at": None} == {"state": "refused", "reason": "expired", "detail": "too late", "at": None}
     told = {"version": "1.2", "state": "applying", "detail": "", "done": 4, "total": 9, "at": None}
     assert shown["reported"] == told
+
+
+def test_a_site_that_recovers_says_why_its_counters_are_not_believed(make_site, api_client):
+    site = make_site("oslo")
+    document(site)
+    why = {"answer_reason": "counters", "answer_detail": "it has signed for version 1.9"}
+    standing(site, recovering=True, answer="accepted", answered_at="2026-11-23T21:00:00Z", **why)
+    shown = api_client("viewer").get(PATH).json()
+    assert (shown["recovering"], shown["recovery_problem"]) == (True, "it has signed for version 1.9")
+    assert shown["answer"] is None  # what is kept there now is no answer to a document
 
 
 def test_an_administrator_applies_and_sees_what_is_the_newest(make_site, api_client):
