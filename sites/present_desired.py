@@ -66,12 +66,10 @@ def shown_of(row: DesiredDocument, standing: SiteDesired | None, receipt: Desire
 def newest_shown(standing: SiteDesired | None, receipt: DesiredReceipt | None) -> Shown:
     """The state of the newest document of a site."""
     if standing is not None and standing.recovering:
-        return Shown(
-            "Recovering",
-            "degraded",
-            "clock",
-            "The database was restored. Nothing is given out or signed for the site until it has told its counters.",
-        )
+        lead = "The database was restored. Nothing is given out or signed for the site until it has told its counters."
+        if standing.recovery_problem:
+            lead += f" What it tells is not believed: {standing.recovery_problem}. It is asked again each minute."
+        return Shown("Recovering", "degraded", "clock", lead)
     if standing is None or standing.document is None:
         return _NOTHING
     return shown_of(standing.document, standing, receipt)

@@ -58,9 +58,10 @@ class ReportedOut(Schema):
 
 
 class DesiredOut(Schema):
-    """Where a site stands with what it was told. All but `recovering` and `reported` speak of the newest `document`.
+    """Where a site stands with what it was told. All but `recover...` and `reported` speak of the newest `document`.
 
-    `version` is the number of the newest (0: none), as `expect` takes it.
+    `version` is the number of the newest (0: none), as `expect` takes it. While it is `recovering` after a restore,
+    `recovery_problem` says why the counters that it told are not believed; empty where it told none yet.
     """
 
     version: int
@@ -69,6 +70,7 @@ class DesiredOut(Schema):
     answer: AnswerOut | None
     reported: ReportedOut | None
     recovering: bool
+    recovery_problem: str
 
 
 class ReceiptOut(Schema):
@@ -148,7 +150,7 @@ def desired_out(row: SiteDesired | None) -> dict[str, Any]:
     """Where a site stands, as the API shows it; None is a site that was never told anything."""
     if row is None:
         nothing = {"document": None, "answer": None, "reported": None}
-        return nothing | {"version": 0, "hold": False, "recovering": False}
+        return nothing | {"version": 0, "hold": False, "recovering": False, "recovery_problem": ""}
     answer = {"state": row.answer, "reason": row.answer_reason, "detail": row.answer_detail, "at": row.answered_at}
     reported = {
         "version": f"{row.reported_epoch}.{row.reported_version}",
@@ -162,9 +164,10 @@ def desired_out(row: SiteDesired | None) -> dict[str, Any]:
         "version": row.version,
         "document": document_detail_out(row.document) if row.document else None,
         "hold": row.document.hold if row.document else False,
-        "answer": answer if row.answer else None,
+        "answer": answer if row.answer and not row.recovery_problem else None,
         "reported": reported if row.reported_state else None,
         "recovering": row.recovering,
+        "recovery_problem": row.recovery_problem,
     }
 
 

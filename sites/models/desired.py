@@ -75,8 +75,10 @@ class SiteDesired(models.Model):
     `epoch` and `version` are the newest that was given out, `document` the newest that there is. `answer` is what the
     site said when it was handed over; `reported_*` what its reports say since. `due_at` is when to sign, hand over
     or ask, None while there is nothing to do. After a restore of the database `recovering` holds until the site has
-    told its counters.
+    told its counters; `answer_reason` is COUNTERS where what it told is not believed, and why is in `answer_detail`.
     """
+
+    COUNTERS = "counters"
 
     site = models.OneToOneField(Site, on_delete=models.CASCADE, primary_key=True, related_name="desired")
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -105,6 +107,11 @@ class SiteDesired(models.Model):
 
     def __str__(self) -> str:
         return f"site {self.site_id} at {self.epoch}.{self.version}"
+
+    @property
+    def recovery_problem(self) -> str:
+        """Why the counters that the site told are not believed; empty where it told none, or does not recover."""
+        return self.answer_detail if self.recovering and self.answer_reason == self.COUNTERS else ""
 
 
 class DesiredReceipt(models.Model):

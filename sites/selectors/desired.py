@@ -21,6 +21,7 @@ from sites.states import Answer, BlobKind, Life
 from sites.wire import Peer
 
 DELIVERY = job("delivery")
+UNDONE = ("failed", "rolled_back")
 
 # A version is signed only for the site's own provider, after all the versions before it, and never while the counters
 # of a restored database have not been told by the site.
@@ -254,12 +255,18 @@ def get_receipt(site: Site, number: str) -> DesiredReceipt:
 def standing_of(site: Site, standing: SiteDesired | None) -> DesiredDocument | None:
     """The document that says what the site runs now, as far as is known: the newest, unless that came to nothing.
 
-    Then it is the newest that the site has applied by its own receipt; None where there is none.
+    Then it is the one that the site says it has, and where that was undone too, the newest that it has applied by its
+    own receipt; None where there is none.
     """
     if standing is None or standing.document is None:
         return None
     if not came_to_nothing(standing):
         return standing.document
+    if standing.reported_state not in UNDONE:
+        says = documents_in(site).filter(epoch=standing.reported_epoch, version=standing.reported_version)
+        found = says.exclude(pk=standing.document.pk).first()
+        if found is not None:
+            return found
     applied = DesiredReceipt.objects.filter(site=site, state="applied").exclude(document=None)
     receipt = applied.select_related("document").defer("envelope", "document__envelope").order_by("-pk").first()
     return receipt.document if receipt else None
@@ -271,8 +278,21 @@ def came_to_nothing(standing: SiteDesired) -> bool:
     if document is None:
         return False
     is_told = (standing.reported_epoch, standing.reported_version) == (document.epoch, document.version)
-    undone = is_told and standing.reported_state in ("failed", "rolled_back")
-    return bool(document.refused) or standing.answer == Answer.REFUSED or undone
+    return was_refused(standing) or (is_told and standing.reported_state in UNDONE)
+
+
+def was_refused(standing: SiteDesired) -> bool:
+    """Whether the newest document was refused, by the signer or the site: nothing that it says is in force there."""
+    document = standing.document
+    return document is not None and (bool(document.refused) or standing.answer == Answer.REFUSED)
+
+
+def is_unknown_here(standing: SiteDesired | None) -> bool:
+    """Whether the site has a version that the database does not: after a restore of an older backup."""
+    if standing is None or standing.document is None or standing.recovering:
+        return False
+    newest = (standing.document.epoch, standing.document.version)
+    return (standing.reported_epoch, standing.reported_version) > newest
 
 
 def configs_of(who: Scope, contents: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from fleet.kit.rows import write_back
 from fleet.kit.signing import Signed, SignerRefused
 from fleet.kit.tenancy import job, scope
 from sites.models import DesiredDocument, DesiredReceipt, Site, SiteDesired
-from sites.selectors.desired import Delivery
+from sites.selectors.desired import Delivery, standing_of
 from sites.services.desired import Order, give_out
 from sites.services.sites import object_of
 from sites.states import Answer
@@ -21,6 +21,9 @@ DELIVERY = job("delivery")
 ASK_AGAIN = timedelta(seconds=60)
 # A site that claimed to be at the end of all numbers could never be given a newer version.
 MOST_SINCE_BACKUP = 1_000_000
+# Versions that a site may have been given beyond the one of its newest receipt: a receipt is signed when a document has
+# ended or is held, and until then newer ones are accepted, one at a time, and wait.
+MOST_UNSIGNED = 100
 FAILED = (timedelta(seconds=5), timedelta(minutes=5))
 # A site refuses these for what may change by itself: they are tried again.
 PASSING = frozenset({"storage", "blobs_missing"})
@@ -46,7 +49,11 @@ def give_out_anew(site_ids: Sequence[int]) -> None:
         DesiredDocument.objects.filter(pk__in=[row.document_id for row in standing], envelope=None).update(
             refused="The site was handed over before it was signed."
         )
-        orders = [Order(row.site, row.document.content, row.document.hold) for row in standing if row.document]
+        orders = [
+            Order(row.site, (standing_of(row.site, row) or row.document).content, row.document.hold)
+            for row in standing
+            if row.document  # what was undone is not tried again, where it is known what ran before
+        ]
         made = give_out(orders, made_by=DELIVERY.name, reason="The site was handed over.", now=timezone.now())
         audit.record_many(
             DELIVERY,
@@ -124,6 +131,10 @@ def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
             row.due_at = now if row.document_id is not None and _forgotten(row, delivery, status) else None
             if row.due_at is not None:
                 row.answer = ""
+            if row.recovering:  # a receipt may yet prove what it says
+                row.due_at = now + ASK_AGAIN
+            elif delivery.recovering and delivery.document is not None and delivery.envelope is None:
+                row.due_at = now  # it waited for its signature when the backup was made: the signer decides
         fields = ["done", "total", "tries", "reported_epoch", "reported_version", "reported_state", "reported_detail"]
         fields += ["reported_at", "due_at", "answer", "version", "last_sha256", "recovering"]
         fields += ["answer_reason", "answer_detail"]
@@ -147,22 +158,33 @@ def record_failures(deliveries: Sequence[Delivery]) -> None:
 
 # ------------------------------------------------------------------------------------------------------------
 def _recover(row: SiteDesired, told: Told) -> None:
-    """After a restore: versions go on after the newest that the site has.
+    """After a restore: versions go on after the newest that the site has, as its own signed receipt proves it.
 
-    That is the later of what it says and of what it has signed: a document that it took and has not ended yet has no
-    receipt. Both come over the site's own keys, and speak of its own numbers alone: a liar skips some of them, or gets
-    none that it would take. Whatever it says, the signer's ledger signs no number twice.
+    The status that the receipt comes with is not signed: nothing of it remains that could be shown to the site's owner
+    later. What a liar gains by it: to say less than the receipt nothing, for the higher counts; to keep the receipt
+    back as well leaves the backup's counters, and a version that was signed before is refused by the signer's ledger.
+    To say more skips numbers of this one site. So that is believed as far as the protocol explains it, for versions
+    that were accepted and have no receipt yet; beyond MOST_UNSIGNED the site stays recovering until a receipt catches
+    up. The hash of a status is not taken: what we sign must not vouch for a document that nobody has signed for, and
+    an honest site says "skipped" of the next version, which is no more than the centre knows.
     """
-    newest = (told.status.epoch, told.status.version)
-    sha256 = told.status.sha256
-    if told.receipt is not None and (told.receipt.epoch, told.receipt.version) > newest:
-        newest, sha256 = (told.receipt.epoch, told.receipt.version), told.receipt.sha256
-    if newest > (row.epoch, row.version):
-        if newest[0] != row.epoch or newest[1] - row.version > MOST_SINCE_BACKUP:
-            row.answer_reason, row.answer_detail = "counters", f"it says that it has version {newest[0]}.{newest[1]}"
-            return  # nobody gave out so many: it stays recovering, and its counters are looked into
-        row.version = newest[1]
-        row.last_sha256 = sha256 or row.last_sha256
+    known, claimed, receipt = (row.epoch, row.version), (told.status.epoch, told.status.version), told.receipt
+    signed = (receipt.epoch, receipt.version) if receipt is not None else (0, 0)
+    proven = max(known, signed)
+    problem = ""
+    if proven[0] != row.epoch or proven[1] - row.version > MOST_SINCE_BACKUP:  # nobody gave out so many
+        problem = f"it has signed for version {signed[0]}.{signed[1]}, and the backup knows of {known[0]}.{known[1]}"
+    elif claimed > proven and (claimed[0] != row.epoch or claimed[1] - proven[1] > MOST_UNSIGNED):
+        proof = f"its newest receipt is for {signed[0]}.{signed[1]}" if receipt is not None else "it shows no receipt"
+        problem = f"it says that it has version {claimed[0]}.{claimed[1]}, and {proof}"
+    if problem:
+        row.answer_reason, row.answer_detail = SiteDesired.COUNTERS, problem
+        return
+    if receipt is not None and proven > known:
+        row.last_sha256 = receipt.sha256
+    row.version = max(proven, claimed)[1]
+    if row.answer_reason == SiteDesired.COUNTERS:
+        row.answer_reason = row.answer_detail = ""
     row.recovering = False
 
 

@@ -28,7 +28,7 @@ from fleet.kit.rows import write_back
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.drafts import Draft
 from sites.models import Blob, DesiredDocument, Site, SiteDesired
-from sites.selectors.desired import came_to_nothing, document_of, standing_of
+from sites.selectors.desired import document_of, is_unknown_here, standing_of, was_refused
 from sites.services.sites import allow, object_of
 from sites.states import BlobKind, Life
 
@@ -144,10 +144,9 @@ def apply_draft(
 
 
 def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: str) -> DesiredDocument:
-    """Freeze what a site runs (`hold`), or thaw it: the next version says so, and nothing else. Audited.
+    """Freeze what a site runs (`hold`), or thaw it: the next version says so, and repeats what stands. Audited.
 
-    It repeats what stands: what came to nothing (refused, failed, undone) is not tried again by the way. Running
-    workloads go on. Raises NotAllowed, Invalid, Conflict.
+    Running workloads go on; what was refused or undone is not tried again. Raises NotAllowed, Invalid, Conflict.
     """
     reason = _reason(reason)
     with scope(actor):
@@ -156,17 +155,29 @@ def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: st
         standing = SiteDesired.objects.select_related("document").filter(site=locked).first()
         if standing is None or standing.document is None:
             raise Conflict("This site was never told what to run; there is nothing to freeze.")
-        if standing.document.hold == hold and not came_to_nothing(standing):
+        if standing.document.hold == hold and not was_refused(standing):
             raise Conflict(f"It is {'frozen' if hold else 'not frozen'} already.")
-        stands = standing_of(locked, standing)
-        if stands is None:
-            raise Conflict("What this site was told came to nothing; give it a document that it can run first.")
-        order = Order(locked, stands.content, hold)
+        order = Order(locked, _content_that_stands(locked, standing), hold)
         (document,) = give_out([order], made_by=actor.name, reason=reason, now=timezone.now())
         after = {"version": f"{document.epoch}.{document.version}", "hold": hold}
         audit.record(actor, "site.freeze" if hold else "site.thaw", **object_of(locked), after=after, note=reason)
         _tell(locked)
     return document
+
+
+def _content_that_stands(site: Site, standing: SiteDesired) -> Mapping[str, Any]:
+    """What a version that only freezes or thaws must repeat, so that the site changes nothing. Raises Conflict."""
+    if standing.recovering:
+        raise Conflict(f"{site.name} has not told its counters since the database was restored.")
+    if is_unknown_here(standing):  # to repeat what is known would undo what is not
+        number = f"{standing.reported_epoch}.{standing.reported_version}"
+        raise Conflict(f"{site.name} has version {number}, which is not known here; apply a document to it first.")
+    stands = standing_of(site, standing)
+    if stands is None:
+        raise Conflict(
+            f"The newest version came to nothing, and {site.name} has applied none before it; apply one first."
+        )
+    return stands.content  # type: ignore[no-any-return]  # JSON that _next() has checked
 
 
 def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetime) -> list[DesiredDocument]:

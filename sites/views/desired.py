@@ -7,11 +7,19 @@ from django.shortcuts import render
 from django.views.decorators.http import require_POST, require_safe
 
 from fleet.kit.http import ScopedRequest
-from sites.models import Site, SiteDesired
+from sites.models import Site
 from sites.present import may_on
 from sites.present_desired import newest_shown, progress_of, versions_of
 from sites.selectors.access import get_site
-from sites.selectors.desired import configs_of, desired_of, documents_of, receipts_of, recovering_in, recovery_of
+from sites.selectors.desired import (
+    configs_of,
+    desired_of,
+    documents_of,
+    is_unknown_here,
+    receipts_of,
+    recovering_in,
+    recovery_of,
+)
 from sites.services.desired import set_hold
 from sites.states import Life
 from sites.views.answers import done
@@ -33,6 +41,7 @@ def desired_context(request: ScopedRequest, site: Site) -> dict[str, Any]:
     standing = desired_of(site)
     receipts = receipts_of(site, limit=1)
     document = standing.document if standing else None
+    unknown = is_unknown_here(standing)
     may_now = site.life == Life.ACTIVE and not (standing and standing.recovering)
     return {
         "desired": standing,
@@ -40,18 +49,10 @@ def desired_context(request: ScopedRequest, site: Site) -> dict[str, Any]:
         "desired_shown": newest_shown(standing, receipts[0] if receipts else None),
         "desired_progress": progress_of(standing),
         "receipt": receipts[0] if receipts else None,
-        "unknown_here": _is_unknown_here(standing),
-        "may_hold": may_now and document is not None and may_on(request.rights, "site.hold", site),
+        "unknown_here": unknown,
+        "may_hold": may_now and document is not None and not unknown and may_on(request.rights, "site.hold", site),
         "may_apply": may_now and may_on(request.rights, "site.apply", site),
     }
-
-
-def _is_unknown_here(standing: SiteDesired | None) -> bool:
-    """After a restore of an older backup the site may have what the database does not."""
-    if standing is None or standing.document is None or standing.recovering:
-        return False
-    newest = (standing.document.epoch, standing.document.version)
-    return (standing.reported_epoch, standing.reported_version) > newest
 
 
 @require_safe

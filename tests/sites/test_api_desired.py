@@ -40,6 +40,7 @@ def test_a_site_that_was_told_nothing(make_site, api_client):
         "answer": None,
         "reported": None,
         "recovering": False,
+        "recovery_problem": "",
     }
     for name in ("documents", "receipts"):
         assert client.get(f"{PATH}/{name}").json() == {"items": [], "next": None}
@@ -57,6 +58,16 @@ def test_where_a_site_stands(make_site, api_client):
     assert shown["answer"] | {"at": None} == {"state": "refused", "reason": "expired", "detail": "too late", "at": None}
     told = {"version": "1.2", "state": "applying", "detail": "", "done": 4, "total": 9, "at": None}
     assert shown["reported"] == told
+
+
+def test_a_site_that_recovers_says_why_its_counters_are_not_believed(make_site, api_client):
+    site = make_site("oslo")
+    document(site)
+    why = {"answer_reason": "counters", "answer_detail": "it has signed for version 1.9"}
+    standing(site, recovering=True, answer="accepted", answered_at="2026-11-23T21:00:00Z", **why)
+    shown = api_client("viewer").get(PATH).json()
+    assert (shown["recovering"], shown["recovery_problem"]) == (True, "it has signed for version 1.9")
+    assert shown["answer"] is None  # what is kept there now is no answer to a document
 
 
 def test_an_administrator_applies_and_sees_what_is_the_newest(make_site, api_client):
@@ -145,7 +156,7 @@ def test_freeze_and_thaw(make_site, api_client):
     client = api_client("operator")
     assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")
     document(site)
-    receipt(site)
+    standing(site, reported_epoch=1, reported_version=1, reported_state="applied")
     frozen = post(client, f"{PATH}/freeze", reason="storm")
     assert (frozen.status_code, frozen.json()["hold"], frozen.json()["version"]) == (200, True, 2)
     assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")
@@ -153,22 +164,39 @@ def test_freeze_and_thaw(make_site, api_client):
     assert post(client, f"{PATH}/thaw", reason="calm").json()["hold"] is False
 
 
-def test_a_freeze_or_a_thaw_repeats_what_stands_and_not_what_came_to_nothing(make_site, api_client):
+@pytest.mark.parametrize(
+    "undone",
+    [
+        {"reported_epoch": 1, "reported_version": 2, "reported_state": "rolled_back"},
+        {"reported_epoch": 1, "reported_version": 2, "reported_state": "failed"},
+        {"reported_epoch": 1, "reported_version": 1, "reported_state": "applied", "answer": "refused"},
+    ],
+    ids=["rolled back", "failed", "refused"],
+)
+def test_a_freeze_repeats_what_stands_and_not_what_came_to_nothing(make_site, api_client, undone):
     site = make_site("oslo", life="active")
+    document(site)
+    receipt(site)
+    bad = document(site, 2, {"workloads": [{**WORKLOADS[0], "version": "6.6.6"}]})
+    standing(site, **undone)
+    frozen = post(api_client("operator"), f"{PATH}/freeze", reason="look at it first").json()
+    assert (frozen["version"], frozen["hold"]) == (3, True)
+    assert frozen["document"]["content"]["workloads"] == WORKLOADS != bad.content["workloads"]
+
+
+def test_where_nothing_stands_or_it_is_not_known_a_freeze_would_change_the_site_and_is_refused(make_site, api_client):
+    site = make_site("oslo", life="active")
+    document(site)
     client = api_client("operator")
-    document(site, 1, {"workloads": [{**WORKLOADS[0], "version": "bad"}]})
-    standing(site, reported_epoch=1, reported_version=1, reported_state="rolled_back")
-    assert "came to nothing" in post(client, f"{PATH}/freeze", reason="storm").json()["error"]["message"]
-    document(site, 2)
-    receipt(site, 2)
-    document(site, 3, {"workloads": [{**WORKLOADS[0], "version": "bad"}]}, hold=True)
-    standing(site, reported_epoch=1, reported_version=3, reported_state="failed")
-    for number, (step, hold) in enumerate((("thaw", False), ("freeze", True)), 4):
-        answer = post(client, f"{PATH}/{step}", reason="once more").json()
-        assert (answer["version"], answer["hold"]) == (number, hold)
-        row = DesiredDocument.objects.using(OWNER).latest("pk")
-        assert [one["version"] for one in row.content["workloads"]] == ["4.2.0"]
-        DesiredDocument.objects.using(OWNER).filter(pk=row.pk).update(refused="so that the next one may be given out")
+    for values, said in (
+        ({"reported_epoch": 1, "reported_version": 1, "reported_state": "failed"}, "apply one first"),
+        ({"reported_epoch": 1, "reported_version": 4, "reported_state": "applied"}, "1.4, which is not known here"),
+        ({"recovering": True}, "has not told its counters"),
+    ):
+        standing(site, **values)
+        before = contents()
+        assert said in assert_error(post(client, f"{PATH}/freeze", reason="storm"), 409, "conflict")["message"]
+        assert contents() == before
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -25,7 +25,15 @@ from sites.desired_client import _read, own_blobs
 from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired, SiteState
 from sites.selectors.desired import Delivery, deliveries, desired_of, document_to_sign, documents_of, to_sign, unsigned
 from sites.services import desired
-from sites.services.delivery import Told, give_out_anew, record_answers, record_failures, record_signatures, record_told
+from sites.services.delivery import (
+    MOST_UNSIGNED,
+    Told,
+    give_out_anew,
+    record_answers,
+    record_failures,
+    record_signatures,
+    record_told,
+)
 from sites.services.sites import change_life, update_site
 from sites.wire import WireError
 from tests.conftest import TEST, everything
@@ -184,6 +192,56 @@ class TestGivingOut:
             desired.set_hold(actor=TEST, rights=everything(), site=site, hold=True, reason=REASON)
 
 
+BAD = {"workloads": [{"name": "pos", "image": IMAGE.replace("a" * 64, "b" * 64), "version": "6.6.6"}]}
+
+
+class TestWhatStands:
+    """A version that only freezes, thaws or hands over repeats what the site runs, and never what came to nothing."""
+
+    @pytest.fixture
+    def undone(self, joined: Any) -> tuple[Site, Any]:
+        """A site that applied its first version, and rolled its second back."""
+        site, identity = joined()
+        for content, state in ((None, "applied"), (BAD, "rolled_back")):
+            row = apply(site, content)
+            sign(row)
+            owned(SiteDesired).update(due_at=timezone.now(), answer="accepted")
+            record_told([(due()[0], told(identity, row, state))])
+        return site, identity
+
+    def hold(self, site: Site, hold: bool) -> DesiredDocument:
+        return desired.set_hold(actor=TEST, rights=everything(), site=site, hold=hold, reason=REASON)
+
+    def test_freeze_and_thaw_after_a_rollback(self, undone: Any) -> None:
+        site, _ = undone
+        frozen = self.hold(site, True)
+        sign(frozen)
+        thawed = self.hold(site, False)
+        assert [(row.version, row.hold, row.content["workloads"]) for row in (frozen, thawed)] == [
+            (3, True, WORKLOADS),
+            (4, False, WORKLOADS),
+        ]
+
+    def test_a_freeze_that_the_signer_refused_may_be_ordered_again_and_repeats_what_the_site_is_at(
+        self, joined: Any
+    ) -> None:
+        site, identity = joined()
+        row = apply(site)
+        sign(row)
+        record_told([(due()[0], told(identity, row, "applying"))])
+        refused = self.hold(site, True)
+        record_signatures([(refused.pk, b"", SignerRefused("rate", "too many"))])
+        again = self.hold(site, True)
+        assert (again.version, again.hold, again.content) == (3, True, row.content)
+
+    def test_a_hand_over_after_a_rollback(self, undone: Any, make_provider: Any, certified: Any) -> None:
+        site, _ = undone
+        update_site(actor=TEST, rights=everything(), site=site, values={"provider": make_provider("new")})
+        certified(owned(Site).get())
+        give_out_anew([site.pk])
+        assert owned(DesiredDocument).latest("pk").content["workloads"] == WORKLOADS
+
+
 class TestDelivery:
     def test_it_is_due_until_the_site_has_said_that_it_is_done(self, joined: Any) -> None:
         site, identity = joined()
@@ -282,42 +340,105 @@ class TestDelivery:
         assert owned(DesiredDocument).get(pk=row.pk).provider_id != new.pk
 
 
+class Lost:
+    """A site that recovers: the backup knows its version 1.1; `signs` makes a receipt, `says` what it answers."""
+
+    def __init__(self, site: Site, identity: Any) -> None:
+        self.site, self.identity = site, identity
+        self.first = apply(site)
+        self.envelope = sign(self.first)
+        owned(SiteDesired).update(recovering=True, answer="accepted")
+
+    def signs(self, version: int, epoch: int = 1, state: str = "applied") -> tuple[Receipt, bytes]:
+        receipt = Receipt(
+            site=self.site.uuid,
+            epoch=epoch,
+            version=version,
+            sha256=digest(b"%d" % version),
+            state=state,
+            at=timezone.now(),
+            boot="boot-1",
+        )
+        return receipt, seal_receipt(receipt, self.identity.keys.signing())
+
+    def says(self, version: int, signed: tuple[Receipt, bytes] | None = None, epoch: int = 1) -> Any:
+        """It answers with this status, and with that receipt; how the site stands then."""
+        receipt, envelope = signed or (None, b"")
+        sha256 = digest(b"status") if version else None
+        status = DesiredStatus(epoch=epoch, version=version, sha256=sha256, state="accepted", receipt=envelope or None)
+        owned(SiteDesired).update(due_at=timezone.now())
+        (one,) = due()
+        record_told([(one, Told(status, receipt, envelope))])
+        return owned(SiteDesired).get()
+
+
 class TestRecovery:
-    def test_nothing_is_given_out_or_signed_until_the_site_has_told_its_counters(self, joined: Any) -> None:
-        site, _ = joined()
-        row = apply(site)
-        owned(SiteDesired).update(recovering=True)
+    @pytest.fixture
+    def lost(self, joined: Any) -> Lost:
+        return Lost(*joined())
+
+    def test_nothing_is_given_out_or_signed_until_the_site_has_told_its_counters(self, lost: Lost) -> None:
         with scope(TEST), pytest.raises(Conflict, match="told its counters"):
-            document_to_sign(row.pk)
-        sign_was_never_asked = owned(DesiredDocument).get()
-        assert sign_was_never_asked.envelope is None
-        (one,) = due()
-        assert one.recovering
-        status = DesiredStatus(epoch=1, version=9, sha256="sha256:" + "9" * 64, state="applied")
-        record_told([(one, Told(status, None, b""))])
-        owned(DesiredDocument).update(refused="restored")
-        made = apply(site)
-        assert (made.epoch, made.version, made.prev_sha256) == (1, 10, "sha256:" + "9" * 64)
+            document_to_sign(lost.first.pk)
+        with pytest.raises(Conflict, match="told its counters"):
+            apply(lost.site)
+        assert due()[0].recovering
+        row = lost.says(9, lost.signs(9))
+        assert (row.recovering, row.due_at) == (False, None)
+        made = apply(lost.site)
+        assert (made.epoch, made.version, made.prev_sha256) == (1, 10, digest(b"9"))
 
-    def test_counters_never_go_back(self, joined: Any) -> None:
-        site, _ = joined()
-        envelope = sign(apply(site))
-        owned(SiteDesired).update(recovering=True)
-        (one,) = due()
-        record_told([(one, Told(DesiredStatus(epoch=0, version=0, sha256=None, state="none"), None, b""))])
-        made = apply(site)
-        assert (made.version, made.prev_sha256) == (2, digest(envelope))
+    def test_counters_never_go_back(self, lost: Lost) -> None:
+        assert not lost.says(0, epoch=0).recovering
+        sign(made := apply(lost.site))
+        assert (made.version, made.prev_sha256) == (2, digest(lost.envelope))
 
-    def test_a_site_that_claims_the_end_of_all_numbers_stays_recovering(self, joined: Any) -> None:
-        site, _ = joined()
-        sign(apply(site))
-        for epoch, version in ((1, 2**63 - 2), (2, 5)):
-            owned(SiteDesired).update(recovering=True, due_at=timezone.now())
-            (one,) = due()
-            status = DesiredStatus(epoch=epoch, version=version, sha256="sha256:" + "9" * 64, state="applied")
-            record_told([(one, Told(status, None, b""))])
-            row = owned(SiteDesired).get()
+    @pytest.mark.parametrize("status", [0, 1, 8])
+    def test_a_status_that_says_less_than_the_receipt_gains_nothing(self, lost: Lost, status: int) -> None:
+        row = lost.says(status, lost.signs(9))
+        assert (row.recovering, row.version, row.last_sha256) == (False, 9, digest(b"9"))
+        assert owned(DesiredReceipt).get().version == 9  # the evidence
+
+    def test_what_is_accepted_and_not_receipted_yet_counts_but_its_hash_is_nobodys_word(self, lost: Lost) -> None:
+        row = lost.says(11, lost.signs(9))
+        assert (row.recovering, row.version, row.last_sha256) == (False, 11, digest(b"9"))
+
+    def test_a_site_without_any_receipt_is_believed_as_far(self, lost: Lost) -> None:
+        row = lost.says(1 + MOST_UNSIGNED)
+        assert (row.recovering, row.version, row.last_sha256) == (False, 101, digest(lost.envelope))
+
+    def test_beyond_that_it_stays_recovering_until_its_receipt_catches_up(self, lost: Lost) -> None:
+        row = lost.says(10 + MOST_UNSIGNED, lost.signs(9))
+        assert (row.recovering, row.version, row.due_at > timezone.now()) == (True, 1, True)
+        assert row.recovery_problem == "it says that it has version 1.110, and its newest receipt is for 1.9"
+        row = lost.says(10 + MOST_UNSIGNED, lost.signs(110))
+        assert (row.recovering, row.version, row.last_sha256) == (False, 110, digest(b"110"))
+        assert (row.recovery_problem, row.answer_reason, row.answer_detail) == ("", "", "")
+
+    def test_a_site_that_claims_the_end_of_all_numbers_stays_recovering_whether_it_signs_that_or_not(
+        self, lost: Lost
+    ) -> None:
+        end = 2**63 - 2
+        unsigned_claims = [lost.says(end), lost.says(5, epoch=2), lost.says(end, lost.signs(3))]
+        signed_claims = [lost.says(end, lost.signs(end)), lost.says(5, lost.signs(5, epoch=2), epoch=2)]
+        for row in unsigned_claims + signed_claims:
             assert (row.recovering, row.epoch, row.version, row.answer_reason) == (True, 1, 1, "counters")
+            assert row.last_sha256 == digest(lost.envelope)
+        assert unsigned_claims[0].recovery_problem == f"it says that it has version 1.{end}, and it shows no receipt"
+        assert signed_claims[0].recovery_problem == f"it has signed for version 1.{end}, and the backup knows of 1.1"
+        with pytest.raises(Conflict, match="told its counters"):
+            apply(lost.site)
+
+    def test_what_waited_for_its_signature_when_the_backup_was_made_does_not_block_the_site(self, lost: Lost) -> None:
+        owned(SiteDesired).update(recovering=False)
+        waiting = apply(lost.site, {})
+        owned(SiteDesired).update(recovering=True)
+        assert not lost.says(9, lost.signs(9)).recovering
+        assert to_sign(poller=0, limit=10) == [waiting.pk]
+        with scope(TEST), pytest.raises(Conflict, match="a newer version"):
+            document_to_sign(waiting.pk)
+        record_signatures([(waiting.pk, b"", SignerRefused("conflict", "a newer version was given out"))])
+        assert apply(lost.site).version == 10
 
 
 class TestHostileSites:

@@ -68,6 +68,11 @@ def test_the_card_of_a_site_that_was_told_nothing(oslo, signed_in):
         ),
         ({"reported_epoch": 1, "reported_version": 4, "reported_state": "applied"}, "Being handed over", "1.4, given"),
         ({"recovering": True}, "Recovering", "until it has told its counters"),
+        (
+            {"recovering": True, "answer_reason": "counters", "answer_detail": "it shows <b>no</b> receipt"},
+            "Recovering",
+            "What it tells is not believed: it shows <b>no</b> receipt.",
+        ),
     ],
 )  # fmt: skip
 def test_the_card_says_what_became_of_it(oslo, signed_in, values, label, more):
@@ -77,12 +82,12 @@ def test_the_card_says_what_became_of_it(oslo, signed_in, values, label, more):
     assert label in text_of(response)
     assert more in text_of(response)
     assert b"<b>no</b>" not in response.content
-    assert ("Freeze…" in text_of(response)) == ("recovering" not in values)
+    assert ("Freeze…" in text_of(response)) == ("recovering" not in values and values.get("reported_version") != 4)
 
 
 def test_freeze_and_thaw_by_their_buttons(oslo, signed_in):
     document(oslo)
-    receipt(oslo)
+    standing(oslo, reported_epoch=1, reported_version=1, reported_state="applied")
     client = signed_in("operator")
     assert client.post("/sites/oslo/desired/freeze/", {"reason": "storm"}).status_code == 302
     assert DesiredDocument.objects.using(OWNER).latest("pk").hold
@@ -291,6 +296,8 @@ def test_the_banner_the_list_and_the_entry_count_those_who_have_told(oslo, make_
     assert "Bergen Shop" in shown
     assert "3 times, in vain" in shown
     assert "Oslo Shop" not in shown
+    standing(other, answer_reason="counters", answer_detail="it shows no receipt")
+    assert "Not believed: it shows no receipt" in text_of(client.get("/sites/recovery/"))
     standing(other, recovering=False)
     assert "counters" not in text_of(client.get("/sites/"))
     assert "No site recovers" in text_of(client.get("/sites/recovery/"))

@@ -104,42 +104,6 @@ def tell(site: Site, identity: Any, told: DesiredDocument) -> None:
     record_told([(delivery, Told(status, receipt, envelope))])
 
 
-@pytest.mark.parametrize(
-    ("said", "signed", "goes_on_after"),
-    [((1, 5), (1, 4), 5), ((1, 2), (1, 4), 4), ((1, 0), None, 1), ((2, 5), None, None), ((1, 1_000_003), None, None)],
-    ids=["not ended yet", "its receipt is later", "set up anew", "another epoch", "absurd"],
-)
-def test_versions_go_on_after_the_later_of_what_a_site_says_and_what_it_has_signed(
-    joined: Any, said: tuple[int, int], signed: tuple[int, int] | None, goes_on_after: int | None
-) -> None:
-    oslo, keys = joined("oslo")
-    desired.apply(actor=TEST, rights=everything(), site=oslo, content={}, reason="first version")
-    owned(SiteDesired).update(recovering=True, due_at=timezone.now())
-    receipt, envelope = None, b""
-    if signed is not None:
-        receipt = Receipt(
-            site=oslo.uuid,
-            epoch=signed[0],
-            version=signed[1],
-            sha256="sha256:" + "5" * 64,
-            state="applied",
-            at=timezone.now(),
-            boot="boot-1",
-        )
-        envelope = seal_receipt(receipt, keys.keys.signing())
-    status = DesiredStatus(
-        epoch=said[0], version=said[1], sha256="sha256:" + "4" * 64, state="staging", receipt=envelope or None
-    )
-    (delivery,) = deliveries(poller=0, limit=10)
-    record_told([(delivery, Told(status, receipt, envelope))])
-    row = owned(SiteDesired).get(site=oslo)
-    assert (row.recovering, row.version) == (goes_on_after is None, goes_on_after or 1)
-    if goes_on_after is None:
-        assert row.answer_detail == f"it says that it has version {said[0]}.{said[1]}"
-    elif goes_on_after > 1:
-        assert row.last_sha256 == ("sha256:" + "4" * 64 if said > signed else receipt.sha256)
-
-
 def contents() -> dict[str, list[Any]]:
     return {name: rows(f"SELECT t::text FROM {name} t ORDER BY 1", using=OWNER) for name in sorted(protected())}
 
