@@ -15,6 +15,7 @@ from agent.protocol import Resources, Verdict
 from agent.protocol.entries import Components, Entry
 from agent.protocol.journal import Page
 from fleet.kit import audit, live
+from fleet.kit.clock import database_now
 from fleet.kit.tenancy import job, scope
 from sites import journal_states
 from sites.journal_states import Anchor, Note, Tail
@@ -42,7 +43,7 @@ def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anch
         state = SiteState.objects.select_for_update().get(site_id=site_id)
         cursor, _ = JournalCursor.objects.select_for_update().get_or_create(
             site_id=site_id,
-            defaults={"provider_id": state.provider_id, "identity_id": identity_id, "next_at": timezone.now()},
+            defaults={"provider_id": state.provider_id, "identity_id": identity_id, "next_at": database_now()},
         )
         if (cursor.identity_id, cursor.seq) != (identity_id, page.after) or not page.entries:
             return False
@@ -77,12 +78,12 @@ def note_problem(site_id: int, problem: str, *, identity_id: int, alarm: bool) -
         site = Site.objects.get(pk=site_id)
         cursor, _ = JournalCursor.objects.select_for_update().get_or_create(
             site=site,
-            defaults={"provider_id": site.provider_id, "identity_id": identity_id, "next_at": timezone.now()},
+            defaults={"provider_id": site.provider_id, "identity_id": identity_id, "next_at": database_now()},
         )
         if cursor.identity_id != identity_id:
             return
         new = cursor.problem != problem[:300]
-        cursor.problem, cursor.next_at = problem[:300], timezone.now() + AGAIN_AFTER_PROBLEM
+        cursor.problem, cursor.next_at = problem[:300], database_now() + AGAIN_AFTER_PROBLEM
         cursor.save(update_fields=["problem", "next_at"])
         if new:
             if alarm:
@@ -97,7 +98,7 @@ def _mapped(entries: Sequence[Entry], anchor: Anchor, last_at: datetime | None) 
     Raises OverflowError for a clock beyond all years.
     """
     moments = []
-    now = timezone.now()
+    now = timezone.now()  # as the anchor was made
     for entry in entries:
         at, uncertainty_ms = anchor.map(entry)
         at = min(at, anchor.at if entry.seq <= anchor.seq else now)
@@ -174,7 +175,7 @@ def _tail(cursor: JournalCursor, state: str) -> Tail | None:
 
 
 def _advance(cursor: JournalCursor, page: Page, tail: Tail | None, *, more: bool) -> None:
-    now = timezone.now()
+    now = database_now()
     cursor.seq, cursor.head, cursor.read_at, cursor.problem = page.to, page.head, now, ""
     cursor.next_at = now if more else now + READ_EVERY * random.uniform(0.75, 1.25)  # else all come at once, for ever
     if tail is not None:

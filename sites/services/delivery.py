@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.utils import timezone
-
 from agent.protocol.desired import DesiredStatus, PutDesired, Receipt, digest, envelope_document
 from fleet.kit import audit, live
+from fleet.kit.clock import database_now
 from fleet.kit.rows import write_back
 from fleet.kit.signing import Signed, SignerRefused
 from fleet.kit.tenancy import job, scope
@@ -54,7 +53,7 @@ def give_out_anew(site_ids: Sequence[int]) -> None:
             for row in standing
             if row.document  # what was undone is not tried again, where it is known what ran before
         ]
-        made = give_out(orders, made_by=DELIVERY.name, reason="The site was handed over.", now=timezone.now())
+        made = give_out(orders, made_by=DELIVERY.name, reason="The site was handed over.", now=database_now())
         audit.record_many(
             DELIVERY,
             "site.apply",
@@ -64,8 +63,8 @@ def give_out_anew(site_ids: Sequence[int]) -> None:
 
 def record_signatures(made: Sequence[tuple[int, bytes, Signed | SignerRefused]]) -> None:
     """Store the envelopes: triples of (document id, payload, what the signer said). A refusal is kept, and shown."""
-    now = timezone.now()
     with scope(DELIVERY):
+        now = database_now()
         said = {pk: (payload, signed) for pk, payload, signed in made}
         rows = list(DesiredDocument.objects.select_for_update().filter(pk__in=said, envelope=None).order_by("pk"))
         heads = {}
@@ -91,9 +90,9 @@ def record_signatures(made: Sequence[tuple[int, bytes, Signed | SignerRefused]])
 
 def record_answers(answers: Sequence[tuple[Delivery, PutDesired]]) -> None:
     """What sites said to the documents they were handed. An alarm is audited."""
-    now = timezone.now()
     said = {delivery.site_id: (delivery, answer) for delivery, answer in answers}
     with scope(DELIVERY):
+        now = database_now()
         rows = _locked(said)
         for row in rows:
             delivery, answer = said[row.site_id]
@@ -116,9 +115,9 @@ def record_answers(answers: Sequence[tuple[Delivery, PutDesired]]) -> None:
 
 def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
     """How far sites are, and the receipts that they signed; the same receipt again changes nothing."""
-    now = timezone.now()
     said = {delivery.site_id: (delivery, one) for delivery, one in told}
     with scope(DELIVERY):
+        now = database_now()
         rows = _locked(said)
         for row in rows:
             delivery, one = said[row.site_id]
@@ -145,9 +144,9 @@ def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
 
 def record_failures(deliveries: Sequence[Delivery]) -> None:
     """They were not reached, or answered nonsense: try again, with growing pauses."""
-    now = timezone.now()
     tried = {delivery.site_id: delivery.tries for delivery in deliveries}
     with scope(DELIVERY):
+        now = database_now()
         rows = _locked(tried)
         least, most = FAILED
         for row in rows:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from django.utils import timezone
 
 from agent.protocol import ProtocolError
 from agent.protocol.desired import (
@@ -23,6 +22,7 @@ from agent.protocol.desired import (
     encode_document,
 )
 from fleet.kit import audit, live
+from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.rows import write_back
 from fleet.kit.tenancy import Rights, Scope, scope
@@ -114,7 +114,7 @@ def apply(
         if expect is not None and (standing.version if standing else 0) != expect:
             raise Conflict("Somebody else has given this site another version meanwhile; look at it first.")
         hold = standing.document.hold if standing and standing.document else False
-        (document,) = give_out([Order(locked, content, hold)], made_by=actor.name, reason=reason, now=timezone.now())
+        (document,) = give_out([Order(locked, content, hold)], made_by=actor.name, reason=reason, now=database_now())
         audit.record(
             actor,
             "site.apply",
@@ -158,7 +158,7 @@ def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: st
         if standing.document.hold == hold and not was_refused(standing):
             raise Conflict(f"It is {'frozen' if hold else 'not frozen'} already.")
         order = Order(locked, _content_that_stands(locked, standing), hold)
-        (document,) = give_out([order], made_by=actor.name, reason=reason, now=timezone.now())
+        (document,) = give_out([order], made_by=actor.name, reason=reason, now=database_now())
         after = {"version": f"{document.epoch}.{document.version}", "hold": hold}
         audit.record(actor, "site.freeze" if hold else "site.thaw", **object_of(locked), after=after, note=reason)
         _tell(locked)

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from django.utils import timezone
 
 from agent.protocol.identity import tls_pin
+from fleet.kit.clock import database_now
 from fleet.kit.tenancy import job, scope
 from sites.models import PollSchedule, Site
 from sites.services.enrolment import EnrolmentRefused
@@ -39,8 +39,8 @@ def renew_leases(gateway: str, linked: Collection[int], gone: Collection[int]) -
 
     Returns the linked sites that may not be: revoked or retired since. Who has just called in is polled at once.
     """
-    now = timezone.now()
     with scope(GATEWAY):
+        now = database_now()
         PollSchedule.objects.filter(site_id__in=gone, gateway=gateway).update(gateway_until=None)
         allowed = set(
             Site.objects.filter(pk__in=linked, life=Life.ACTIVE).exclude(tls_pin="").values_list("pk", flat=True)

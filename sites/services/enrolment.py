@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from django.conf import settings
-from django.utils import timezone
 
 from agent.protocol.identity import (
     EnrolmentState,
@@ -27,6 +26,7 @@ from agent.protocol.identity import (
     tls_pin,
 )
 from fleet.kit import audit, live
+from fleet.kit.clock import database_now
 from fleet.kit.rows import write_back
 from fleet.kit.signing import Issued
 from fleet.kit.tenancy import job, scope
@@ -92,7 +92,7 @@ def present_keys(request: EnrolRequest, *, remote: str) -> Presented:
 
 def _take_keys(token: JoinToken, site: Site, request: EnrolRequest, remote: str) -> SiteIdentity:
     """Write new keys down as waiting, or as accepted where the token says so. The site is locked."""
-    now = timezone.now()
+    now = database_now()
     if token.withdrawn_at is not None:
         raise _withdrawn()
     if token.expires_at <= now:
@@ -150,7 +150,7 @@ def renewable(request: RenewRequest) -> int:
         if site.identity_frozen_at is not None:
             raise EnrolmentRefused("frozen", "The identity of this site is frozen; its operators must look into it.")
         newest = SiteCertificate.objects.filter(identity=identity).order_by("-not_after").first()
-        if newest is not None and newest.not_after + RENEW_WITHIN < timezone.now():
+        if newest is not None and newest.not_after + RENEW_WITHIN < database_now():
             raise EnrolmentRefused("too_late", "The site was away for more than 90 days; it must join again.")
         if bytes(identity.tls_key) != request.tls_key:
             identity.tls_key = request.tls_key
@@ -184,7 +184,7 @@ def add_certificates(made: Sequence[tuple[int, Issued]], *, route: str) -> list[
             pk__in=issued, state=IdentityState.ACCEPTED, site__identity_frozen_at=None
         ).values_list("pk", flat=True)
     )
-    now = timezone.now()
+    now = database_now()
     SiteCertificate.objects.bulk_create(
         [
             SiteCertificate(
@@ -210,7 +210,7 @@ def expect_certificates(made: Sequence[tuple[int, Issued]]) -> None:
     issued = dict(made)
     identities = SiteIdentity.objects.filter(state=IdentityState.ACCEPTED).in_bulk(list(issued))
     sites = {site.pk: site for site in _locked([identity.site_id for identity in identities.values()])}
-    now = timezone.now()
+    now = database_now()
     for pk, identity in identities.items():
         site, one = sites[identity.site_id], issued[pk]
         site.tls_name, site.tls_pin = one.name, tls_pin(bytes(identity.tls_key))

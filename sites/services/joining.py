@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from agent.protocol.identity import Join, write_join
 from fleet.kit import audit, live
+from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotFound
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.models import JoinToken, PollSchedule, Site, SiteCertificate, SiteIdentity
@@ -75,7 +75,7 @@ def make_join(*, actor: Scope, rights: Rights, site: Site, root_sha256: bytes, p
             raise Conflict("A retired site does not join.")
         if locked.identity_frozen_at is not None:
             raise Conflict("The identity of this site is frozen; look into it, and thaw it first.")
-        now = timezone.now()
+        now = database_now()
         JoinToken.objects.filter(site=locked, withdrawn_at=None).update(withdrawn_at=now)
         token, secret = new_token(locked, made_by=actor.name, pre_authorised=pre_authorised, now=now)
         token.save(force_insert=True)
@@ -96,7 +96,7 @@ def accept(*, actor: Scope, rights: Rights, site: Site, fingerprint: str) -> Sit
             raise Conflict("Other keys are waiting than those you looked at; compare again.")
         if locked.identity_frozen_at is not None:
             raise Conflict("The identity of this site is frozen; look into it, and thaw it first.")
-        accept_identity(identity, by=actor.name, now=timezone.now())
+        accept_identity(identity, by=actor.name, now=database_now())
         _note(actor, "identity.accept", locked, after={"fingerprint": identity.fingerprint})
         _tell(locked)
     return identity
@@ -159,7 +159,7 @@ def freeze(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
 
 def freeze_site(site: Site, reason: str) -> None:
     """Mark the site as frozen. The caller holds its lock, and audits."""
-    site.identity_frozen_at, site.identity_frozen_reason = timezone.now(), reason[:300]
+    site.identity_frozen_at, site.identity_frozen_reason = database_now(), reason[:300]
     site.save(update_fields=["identity_frozen_at", "identity_frozen_reason"])
 
 
@@ -172,7 +172,7 @@ def thaw(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
             raise Conflict("It is not frozen.")
         locked.identity_frozen_at, locked.identity_frozen_reason = None, ""
         locked.save(update_fields=["identity_frozen_at", "identity_frozen_reason"])
-        JoinToken.objects.filter(site=locked, withdrawn_at=None).update(withdrawn_at=timezone.now())
+        JoinToken.objects.filter(site=locked, withdrawn_at=None).update(withdrawn_at=database_now())
         _note(actor, "identity.thaw", locked, after={"frozen": False}, note=_reason(reason))
         _tell(locked)
 
@@ -194,7 +194,7 @@ def _waiting(site: Site) -> SiteIdentity:
 
 
 def _end(identity: SiteIdentity, state: IdentityState, *, by: str, reason: str) -> None:
-    identity.state, identity.decided_at, identity.decided_by, identity.reason = state, timezone.now(), by, reason
+    identity.state, identity.decided_at, identity.decided_by, identity.reason = state, database_now(), by, reason
     identity.save(update_fields=["state", "decided_at", "decided_by", "reason"])
 
 

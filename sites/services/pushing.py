@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.utils import timezone
-
+from fleet.kit.clock import database_now
 from fleet.kit.signing import Issued
 from fleet.kit.tenancy import job, scope
 from sites.models import Site, SiteCertificate
@@ -53,4 +52,4 @@ def confirm_name(site_id: int, name: str) -> None:
 def put_off(site_ids: Sequence[int]) -> None:
     """It did not work out: try again in a while."""
     with scope(RENEWAL):
-        Site.objects.filter(pk__in=site_ids, tls_push_at__isnull=False).update(tls_push_at=timezone.now() + AGAIN)
+        Site.objects.filter(pk__in=site_ids, tls_push_at__isnull=False).update(tls_push_at=database_now() + AGAIN)

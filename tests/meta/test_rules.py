@@ -67,6 +67,7 @@ def test_the_kit_is_a_closed_list():
             "apps.py",
             "audit.py",
             "checks.py",
+            "clock.py",
             "counters.py",
             "errors.py",
             "htmx.py",
