@@ -142,6 +142,12 @@ class System:
         """Start a process that has ended, as it was."""
         self.run(self._children[name][0])
 
+    def restart_ended(self) -> None:
+        """Start again what has ended by itself, as the stack's supervisor does."""
+        for program, child in list(self._children.values()):
+            if child.poll() is not None:
+                self.run(program)
+
     def kill(self, name: str) -> None:
         """kill -9, its children included."""
         child = self._children[name][1]
