@@ -101,7 +101,7 @@ def crash_database() -> None:
     cluster.wait_ready(child, log.read_text)
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
     """How many processes `-n auto` means: one for each core, but only one with servers that are not ours."""
     return min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if _all_own else 1
