@@ -15,7 +15,7 @@ setup:
 	@$(PYTHON) scripts/setup.py test
 
 test: setup
-	@$(PY) -m pytest -m "not full"
+	@$(PY) -m pytest -n auto -m "not full"
 	@PATH="$$PWD/.venv/bin:$$PATH" npm test --silent
 
 check: setup

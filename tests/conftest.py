@@ -33,13 +33,24 @@ def _tables() -> list[str]:
         return [name for (name,) in cursor.fetchall() if name not in _KEPT]
 
 
+_RESTART = f"""
+SELECT setval(seqrelid, seqstart, false) FROM pg_sequence JOIN pg_depend ON objid = seqrelid AND deptype IN ('a', 'i')
+JOIN pg_class ON pg_class.oid = refobjid WHERE relname NOT IN ({", ".join(f"'{name}'" for name in _KEPT)})
+"""
+
+
 def empty_database() -> None:
     """Empty every table that holds a row (as the owner; what migrations put there stays)."""
     with connections["owner"].cursor() as cursor:
-        tests = ", ".join(f"EXISTS (SELECT 1 FROM {name})" for name in _tables())
-        cursor.execute(f"SELECT {tests}")
-        full = [name for name, found in zip(_tables(), cursor.fetchone(), strict=True) if found]
-        if full:
+        names = _tables()
+        tests = ", ".join(f"EXISTS (SELECT 1 FROM {name})" for name in names)
+        cursor.execute(f"SELECT has_parameter_privilege('session_replication_role', 'SET'), {tests}")
+        may_delete, *found = cursor.fetchone()
+        full = [name for name, holds in zip(names, found, strict=True) if holds]
+        if full and may_delete:  # past the guards of facts; a tenth of the time that TRUNCATE takes for a few rows
+            deletes = "; ".join(f"DELETE FROM {name}" for name in full)
+            cursor.execute(f"SET LOCAL session_replication_role = replica; {deletes}; {_RESTART}")
+        elif full:
             cursor.execute(f"TRUNCATE {', '.join(full)} RESTART IDENTITY CASCADE")
 
 

@@ -6,7 +6,9 @@ import shutil
 import stat
 import subprocess
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -50,8 +52,15 @@ class Machine:
         return {path for path in found if not path.startswith(PREFIX.lstrip("/"))}
 
 
-def test_install_repeat_and_uninstall(wheel: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path, wheel)
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short one, for a socket's path of the machine, which is below it, holds 107 bytes."""
+    with TemporaryDirectory(prefix="machine-") as name:
+        yield Path(name)
+
+
+def test_install_repeat_and_uninstall(wheel: Path, folder: Path) -> None:
+    machine = Machine(folder, wheel)
     machine.install("--config", "dial-out")
     assert machine.files() == {
         "etc/archipelago-agent/agent.toml",
@@ -114,16 +123,16 @@ def test_install_repeat_and_uninstall(wheel: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_it_refuses_changes_nothing(
-    arguments: list[str], status: int, said: str, wheel: Path, tmp_path: Path
+    arguments: list[str], status: int, said: str, wheel: Path, folder: Path
 ) -> None:
-    machine = Machine(tmp_path, wheel)
+    machine = Machine(folder, wheel)
     done = machine.run(*arguments)
     assert (done.returncode, done.stderr[: len(said)]) == (status, said)
     assert machine.files() == set()
 
 
-def test_uninstalling_leaves_alone_what_is_not_ours(wheel: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path, wheel)
+def test_uninstalling_leaves_alone_what_is_not_ours(wheel: Path, folder: Path) -> None:
+    machine = Machine(folder, wheel)
     other = machine.root / PREFIX.lstrip("/") / "precious"
     other.parent.mkdir(parents=True)
     other.write_text("mine")
@@ -131,8 +140,8 @@ def test_uninstalling_leaves_alone_what_is_not_ours(wheel: Path, tmp_path: Path)
     assert other.read_text() == "mine"
 
 
-def test_an_installation_from_before_releases_becomes_one_with_them(wheel: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path, wheel)
+def test_an_installation_from_before_releases_becomes_one_with_them(wheel: Path, folder: Path) -> None:
+    machine = Machine(folder, wheel)
     old = machine.home / "bin" / "archipelago-agent"
     old.parent.mkdir(parents=True)
     old.touch()

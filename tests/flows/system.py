@@ -23,7 +23,7 @@ from agent.control import request
 from fleet.kit import signing
 from fleet.kit.tenancy import scope
 from fleet.stack import processes, redis
-from fleet.stack.process import Program, spawn, stop
+from fleet.stack.process import Program, signal_group, spawn, stop
 from fleet.stack.state import open_state
 from sites.models import Site
 from sites.selectors.fleet_wide import attention
@@ -31,6 +31,7 @@ from sites.services.claims import map_pollers
 from sites.services.joining import join_string, make_tokens
 from sites.services.sites import create_sites
 from tests.conftest import TEST, everything
+from tests.services import STATE
 
 
 def free_port() -> int:
@@ -51,6 +52,12 @@ def wait_for(ready: Callable[[], Any], seconds: float = 90.0, what: str = "") ->
         time.sleep(0.1)
 
 
+def kill(child: subprocess.Popen[bytes]) -> None:
+    """End a process and its children at once; nothing happens when they are gone."""
+    signal_group(child, signal.SIGKILL)
+    child.wait()
+
+
 class System:
     """Start with `start()`; leave through the ExitStack that it was given."""
 
@@ -62,7 +69,7 @@ class System:
         self.pollers = pollers
         self._children: dict[str, tuple[Program, subprocess.Popen[bytes]]] = {}
         # Sockets want short paths, shorter than a test's temporary folder may be.
-        self.state = open_state(f"flow-{os.getpid()}")
+        self.state = open_state(f"flow-{os.environ.get(STATE, os.getpid())}")
         self.broker = redis.Broker(self.state)
         settings.SIGNER_SOCKET = self.state.runtime / "signer.sock"
         settings.GATEWAY_ADDRESS = f"127.0.0.1:{free_port()}"
@@ -87,11 +94,8 @@ class System:
         with self.log(program.name).open("ab") as file:
             child = spawn(program, file)
         self._children[program.name] = (program, child)
-        self._stack.callback(self._stop, program.name, child)
+        self._stack.callback(kill, child)  # at the end of a test nothing of it is kept, so it need not end in order
         return child
-
-    def _stop(self, name: str, child: subprocess.Popen[bytes]) -> None:
-        stop(child, self._children[name][0])
 
     def log(self, name: str) -> Path:
         """Where the process writes."""
@@ -104,6 +108,7 @@ class System:
 
     def start_identity(self) -> None:
         """Start signer and gateway."""
+        settings.SIGNER_SOCKET.unlink(missing_ok=True)  # one of before, which was killed
         self.run(processes.signer(self.environ))
         self.start_gateway()
         wait_for(settings.SIGNER_SOCKET.exists, what="the signer")
@@ -137,11 +142,17 @@ class System:
         """Start a process that has ended, as it was."""
         self.run(self._children[name][0])
 
+    def restart_ended(self) -> None:
+        """Start again what has ended by itself, as the stack's supervisor does."""
+        for program, child in list(self._children.values()):
+            if child.poll() is not None:
+                self.run(program)
+
     def kill(self, name: str) -> None:
         """kill -9, its children included."""
-        _, child = self._children[name]
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        child = self._children[name][1]
+        assert child.poll() is None, f"{name} has ended by itself"
+        kill(child)
 
     def rss_mib(self, name: str) -> float:
         """Resident memory of a process."""

@@ -87,7 +87,7 @@ def test_journals_damaged_under_running_agents(start_running: Any, signed_in: Ca
 
     for pk, before in entries.items():
         assert query(ENTRIES, pk)[: len(before)] == before
-    assert query(HISTORY)[: len(intervals)] == intervals
+    assert set(intervals) <= set(query(HISTORY))  # what had ended stands as it stood
     assert query("SELECT problem FROM edge_sites_journalcursor") == [("",)] * 3
     assert query("SELECT count(*) FROM kit_auditentry WHERE action = 'journal.alarm'") == [(0,)]
     viewer = signed_in("viewer")

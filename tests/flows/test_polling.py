@@ -1,34 +1,27 @@
-"""From the beat to the database: real Celery processes poll real (simulated) agents, and are killed at it."""
+"""From the beat to the database: real Celery processes poll real (simulated) agents."""
 
-import time
 from collections.abc import Callable
 
 from sites.models import Provider
-from tests.flows.system import System, all_up, end_application_connections, query, shown, wait_for, wait_for_journals
+from tests.flows.system import System, all_up, query, shown, wait_for
 
 Make = Callable[..., Provider]
-
-
-def states(axis: str = "availability") -> list[tuple[int, str]]:
-    """What stands, by site: a journal may correct when it began."""
-    return query(
-        "SELECT site_id, state FROM edge_sites_stateinterval"
-        " WHERE axis = %s AND superseded_at IS NULL ORDER BY site_id, valid_from, id",
-        axis,
-    )
 
 
 def test_sites_become_live_fail_and_recover(system: System, make_provider: Make) -> None:
     sites = system.start_sites(20, provider_id=make_provider().pk)
     wait_for(lambda: all_up(sites), what="20 sites up")
     assert query("SELECT count(DISTINCT site_id) FROM sample") == [(20,)]
-    assert query("SELECT sum(polls) > 0, sum(failures) FROM edge_sites_pollerbeat") == [(True, 0)]
+    # A site that has just joined may be asked before it serves by its certificate; from now on nothing fails.
+    ((polls, failures),) = query("SELECT sum(polls), sum(failures) FROM edge_sites_pollerbeat")
+    wait_for(lambda: query("SELECT sum(polls) FROM edge_sites_pollerbeat")[0][0] > polls + 20, what="polled again")
+    assert query("SELECT sum(failures) FROM edge_sites_pollerbeat") == [(failures,)]
 
     system.fail("down", sites[0])
     system.fail("degraded", sites[1])
     system.fail("dark", sites[2])
     wait_for(lambda: shown(sites[:3]) == ["down", "degraded", "unknown"], what="three failures")
-    assert query("SELECT site_id, valid_to FROM edge_sites_outage") == [(sites[0].pk, None)]
+    assert query("SELECT site_id, valid_to FROM edge_sites_outage WHERE superseded_at IS NULL") == [(sites[0].pk, None)]
     begun, last_good = query(
         "SELECT i.valid_from, s.last_good_at"
         " FROM edge_sites_stateinterval i JOIN edge_sites_sitestate s USING (site_id)"
@@ -39,49 +32,7 @@ def test_sites_become_live_fail_and_recover(system: System, make_provider: Make)
 
     system.heal(*sites[:3])
     wait_for(lambda: all_up(sites), what="all up again")
-    assert query("SELECT count(*) FROM edge_sites_outage WHERE valid_to IS NULL") == [(0,)]
-
-
-def test_killed_poller_costs_latency_only(system: System, make_provider: Make) -> None:
-    sites = system.start_sites(10, provider_id=make_provider().pk)
-    wait_for(lambda: all_up(sites), what="all up")
-    wait_for_journals()
-    before = states() + states("reachability")
-    for _ in range(3):
-        system.kill("poller0")
-        system.start_worker("poller0")
-        mark = query("SELECT max(last_good_at) FROM edge_sites_sitestate")[0][0]
-        wait_for(
-            lambda mark=mark: query("SELECT min(last_good_at) FROM edge_sites_sitestate")[0][0] > mark,
-            what="polled again",
-        )
-    assert states() + states("reachability") == before
-
-
-def test_lost_redis_costs_latency_only(system: System, make_provider: Make) -> None:
-    sites = system.start_sites(10, provider_id=make_provider().pk)
-    wait_for(lambda: all_up(sites), what="all up")
-    wait_for_journals()
-    before = states() + states("reachability")
-    system.kill("redis")
-    time.sleep(3)
-    system.start_broker()
-    mark = query("SELECT max(last_good_at) FROM edge_sites_sitestate")[0][0]
-    wait_for(lambda: query("SELECT min(last_good_at) FROM edge_sites_sitestate")[0][0] > mark, 60, "polled again")
-    assert states() + states("reachability") == before
-
-
-def test_lost_database_connections_cost_latency_only(system: System, make_provider: Make) -> None:
-    sites = system.start_sites(10, provider_id=make_provider().pk)
-    wait_for(lambda: all_up(sites), what="all up")
-    wait_for_journals()
-    before = states()
-    for _ in range(3):
-        end_application_connections()
-        time.sleep(0.7)
-    mark = query("SELECT max(last_good_at) FROM edge_sites_sitestate")[0][0]
-    wait_for(lambda: query("SELECT min(last_good_at) FROM edge_sites_sitestate")[0][0] > mark, 60, "polled again")
-    assert states() == before
+    assert query("SELECT count(*) FROM edge_sites_outage WHERE valid_to IS NULL AND superseded_at IS NULL") == [(0,)]
 
 
 def test_two_pollers_share_the_fleet(two_pollers: System, make_provider: Make) -> None:

@@ -13,7 +13,7 @@ from fleet.stack.process import spawn, stop
 from fleet.stack.state import State, open_state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def public_folder() -> Iterator[Path]:
     """A folder that every user may pass through (pytest's own are private, where PostgreSQL's user cannot go)."""
     folder = Path(tempfile.mkdtemp(prefix="archipelago-test-"))
