@@ -22,7 +22,7 @@ from agent.apply.record import SLOTS, Applied, Kept, Newest, RecordError, Said, 
 from agent.apply.site import Site, Step, settle
 from agent.apply.steps import advance
 from agent.apply.store import Store, StoreError, Write
-from agent.apply.telling import progress, shown_state, with_receipt
+from agent.apply.telling import progress, shown_state, spoken_of, with_receipt
 from agent.apply.trust import Trust, read_trust
 from agent.apply.verify import BlobsMissing, Floor, Situation, verify
 from agent.identity import Identity, certified_names
@@ -167,10 +167,10 @@ class Desk:
         """How far the site is with the newest document."""
         state = self._entries[site].state
         work, newest = state.work, state.newest
-        shown = newest or work
+        shown = newest or spoken_of(work)
         if shown is None:
             return DesiredStatus(epoch=0, version=0, sha256=None, state="none")
-        which, detail = shown_state(state)
+        which, detail = shown_state(newest, work, state.trying.note)
         done, total = progress(state, work) if work is not None and shown.sha256 == work.sha256 else (0, 0)
         return DesiredStatus(
             epoch=shown.epoch,

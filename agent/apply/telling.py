@@ -5,7 +5,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.apply.record import Kept, Said, Work
+from agent.apply.record import Kept, Newest, Said, Work
 from agent.apply.site import Site, settle
 from agent.protocol.desired import ENDED, DesiredState, Receipt, seal_receipt
 
@@ -45,15 +45,21 @@ def with_receipt(site: UUID, state: Site, work: Work, key: Ed25519PrivateKey | N
     )
 
 
-def shown_state(state: Site) -> tuple[DesiredState, str]:
-    """State and detail of the newest document."""
-    work, newest = state.work, state.newest
-    if work is None or (newest is not None and newest.number > work.number):
-        if work is not None and work.state == "held" and newest is not None and newest.hold:
+def spoken_of(work: Work | None) -> Work | None:
+    """The record whose document the site speaks of: during a repair the one before it, as if there were none."""
+    return work if work is None or work.prior is None else work.prior
+
+
+def shown_state(newest: Newest | None, work: Work | None, note: str) -> tuple[DesiredState, str]:
+    """State and detail of the newest document; `note` is what the step that is under way waits for."""
+    said = spoken_of(work)
+    if work is None or said is None:
+        return "accepted", ""
+    if newest is not None and newest.number > said.number:
+        if work.state == "held" and newest.hold:
             return "held", work.detail
-        return "accepted", "" if work is None or work.phase == "ended" else f"version {work.version} comes first"
-    said = work if work.prior is None else work.prior
-    return said.state, (state.trying.note if work.phase != "ended" else "") or said.detail
+        return "accepted", "" if work.phase == "ended" else f"version {said.version} comes first"
+    return said.state, (note if work.phase != "ended" else "") or said.detail
 
 
 def progress(state: Site, work: Work) -> tuple[int, int]:

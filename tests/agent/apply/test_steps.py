@@ -332,6 +332,20 @@ class TestRepair:
         assert again.state == (2, "rolled_back")
         assert again.desk.status(SITE).detail == "b: it never got well | brought back after a restart: a"
 
+    def test_while_it_is_brought_back_the_site_goes_on_to_say_what_became_of_the_newest(
+        self, bench: Bench, open_bench: Any
+    ) -> None:
+        bench.apply(sealed(1, "a:1", "b:1"))
+        bench.apply(sealed(2, "a:2", "b:bad"))
+        (bench.part.folder / "a").unlink()
+        again = open_bench()
+        states = [again.state]
+        while again.step().wait_s is not None:
+            states.append(again.state)
+        assert len(states) > 3
+        assert set(states) == {(2, "rolled_back")}
+        assert {(said.version, said.state) for said in again.noted.desired} == {(2, "rolled_back")}
+
     def test_a_frozen_site_is_left_as_it_is(self, bench: Bench, open_bench: Any) -> None:
         bench.apply(sealed(1, "a:1"))
         bench.apply(sealed(2, "a:1", hold=True))
