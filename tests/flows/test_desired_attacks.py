@@ -105,7 +105,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_the_document_is_applied_o
 
 
 def test_an_agent_that_dies_in_an_apply_ends_it_once(shared_system: tuple[System, list[Site]], site: Site) -> None:
-    kill_at_random(*shared_system, site, times=2)
+    kill_at_random(*shared_system, site, times=1)
 
 
 @pytest.mark.full
