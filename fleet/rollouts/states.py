@@ -283,7 +283,6 @@ def _wave() -> list[Transition]:
 
 def _step() -> list[Transition]:
     e = StepEvent
-    undoable = (*TOUCHED, S.ROLLBACK_FAILED)
     live = [s for s in S if s not in (S.SKIPPED, S.SUPERSEDED, S.ROLLED_BACK)]
     return [
         Transition(S.QUEUED, e.CLAIM, "a slot is free and nothing stands against it", S.CLAIMED),
@@ -304,12 +303,17 @@ def _step() -> list[Transition]:
         *_from((*AT_WORK, S.SOAKING, S.IN_DOUBT, S.PROVEN), e.FAIL, "with its class", S.FAILED),
         *_from((S.FAILED, S.ROLLED_BACK, S.ROLLBACK_WAITING), e.RETRY, "by the plan, or a person", S.QUEUED),
         Transition(S.FAILED, e.RETURN, "was lost, answers, and says `applied`", S.VERIFYING),
-        *_from((*undoable, S.ROLLBACK_WAITING), e.ROLL_BACK, "answers, has an origin, a slot is free", S.ROLLING_BACK),
-        *_from((*undoable, S.ROLLING_BACK), e.WAIT_ROLLBACK, "does not answer", S.ROLLBACK_WAITING),
+        *_from((*TOUCHED, S.ROLLBACK_WAITING), e.ROLL_BACK, "answers, has an origin, a slot is free", S.ROLLING_BACK),
+        *_from((*TOUCHED, S.ROLLING_BACK, S.ROLLBACK_FAILED), e.WAIT_ROLLBACK, "does not answer", S.ROLLBACK_WAITING),
         Transition(S.ROLLING_BACK, e.ROLLBACK_DONE, "proof of its origin", S.ROLLED_BACK),
         Transition(S.ROLLING_BACK, e.ROLLBACK_FAIL, "refused, failed, or too late", S.ROLLBACK_FAILED),
         Transition(S.ROLLBACK_WAITING, e.EXPIRE, "never came back", S.SKIPPED),
-        *_from((*UNTOUCHED, *undoable, S.ROLLED_BACK, S.ROLLBACK_WAITING), e.SKIP, "with its reason", S.SKIPPED),
+        *_from(
+            (*UNTOUCHED, *TOUCHED, S.ROLLED_BACK, S.ROLLBACK_FAILED, S.ROLLBACK_WAITING),
+            e.SKIP,
+            "with its reason",
+            S.SKIPPED,
+        ),
         *_from(live, e.SUPERSEDE, "a newer document or rollout took the site over", S.SUPERSEDED),
     ]
 
