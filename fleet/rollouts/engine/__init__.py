@@ -5,7 +5,7 @@ what `decide` calls: `approvals`, `steps`, `waves`, `claims`, `rollback`, `endin
 say. `asks` tells which rows a tick wants to see.
 """
 
-from fleet.rollouts.engine.asks import Asks, asks
+from fleet.rollouts.engine.asks import Asks, asks, wants_another
 from fleet.rollouts.engine.decide import decide
 
-__all__ = ["Asks", "asks", "decide"]
+__all__ = ["Asks", "asks", "decide", "wants_another"]

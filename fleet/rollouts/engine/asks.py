@@ -10,12 +10,14 @@ The reader (the database layer, or the simulator) fills `Rows` so:
 - `turn`: steps with a slot whose `frozen` is not `frozen`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
 from fleet.rollouts.engine import claims
+from fleet.rollouts.engine.actions import Action, LookAtAll, MoveWave
 from fleet.rollouts.engine.facts import Head, Snapshot
 from fleet.rollouts.engine.tick import Tick
 from fleet.rollouts.states import (
@@ -80,6 +82,14 @@ def needs_ticks(head: Head) -> bool:
         return True
     waiting = (*UNTOUCHED, *UNSETTLED, StepState.ROLLBACK_WAITING)
     return Tick(Snapshot(head), head.rollout.since).tally.count(waiting) > 0
+
+
+def wants_another(actions: Sequence[Action]) -> bool:
+    """Whether another tick should follow at once: a wave opened, whose steps were not asked for, or all became due."""
+    return any(
+        isinstance(action, LookAtAll) or (isinstance(action, MoveWave) and action.after.state is WaveState.OPEN)
+        for action in actions
+    )
 
 
 def _candidates(room: int) -> int:

@@ -1,18 +1,22 @@
 """Counters of one tick: what the database counted, kept right while the tick moves steps. Pure."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Final, cast
 
 from fleet.rollouts.engine.facts import CountKey, Counts, Flight, Step
 from fleet.rollouts.plan import Caps
 from fleet.rollouts.states import Failure, StepState
+
+_NONE: Final[Mapping[CountKey, int]] = {}
 
 
 class Tally:
     """Steps by wave, lane, state and failure class; slots in flight; starts of the last minute."""
 
     def __init__(self, counts: Counts, flight: Flight) -> None:
-        self._waves: dict[int, Counter[CountKey]] = {wave: Counter(keys) for wave, keys in counts.items()}
+        self._waves: dict[int, Mapping[CountKey, int]] = dict(counts)
+        self._own: set[int] = set()
         self.wave = flight.wave
         self.lane = flight.lane
         self.started = flight.started
@@ -22,14 +26,14 @@ class Tally:
 
     def count(self, states: Collection[StepState], wave: int | None = None, *, lane: bool | None = None) -> int:
         """How many steps are in one of `states`; `lane` None counts both."""
-        waves = list(self._waves.values()) if wave is None else [self._keys(wave)]
+        waves = self._waves.values() if wave is None else (self._waves.get(wave, _NONE),)
         return sum(
             n for keys in waves for (laned, state, _), n in keys.items() if state in states and lane in (None, laned)
         )
 
     def failed(self, wave: int) -> dict[Failure, int]:
         """Failed steps of a wave, outside the lane, by class."""
-        keys = self._keys(wave)
+        keys = self._waves.get(wave, _NONE)
         return {
             failure: n
             for (lane, state, failure), n in keys.items()
@@ -46,7 +50,8 @@ class Tally:
 
     def moved_all(self, wave: int | None, state: StepState, lane: bool | None, target: StepState) -> None:
         """All steps of a wave (or of all) that were in `state` are in `target`, without a failure."""
-        for keys in list(self._waves.values()) if wave is None else [self._keys(wave)]:
+        for index in list(self._waves) if wave is None else [wave]:
+            keys = self._keys(index)
             for key in [key for key in keys if key[1] is state and lane in (None, key[0])]:
                 laned = key[0] and target is not StepState.QUEUED
                 keys[laned, target, None] += keys.pop(key)
@@ -77,7 +82,11 @@ class Tally:
             self.started += 1
 
     def _keys(self, wave: int) -> Counter[CountKey]:
-        return self._waves.setdefault(wave, Counter())
+        """This tick's own copy of a wave's counters."""
+        if wave not in self._own:
+            self._own.add(wave)
+            self._waves[wave] = Counter(self._waves.get(wave, _NONE))
+        return cast(Counter[CountKey], self._waves[wave])
 
     def _slot(self, step: Step, change: int) -> None:
         if not step.slot:

@@ -56,6 +56,7 @@ class Tick:
         self.head, self.rows, self.plan, self.now = head, snapshot.rows, head.plan, now
         self.rollout: RolloutRow = head.rollout
         self.waves: list[WaveRow] = list(head.waves)
+        self._has_failed_wave = any(wave.state is WaveState.FAILED for wave in self.waves)
         self.tally = Tally(head.counts, head.flight)
         self.actions: list[Action] = []
         self.obstacles: dict[tuple[int, str], datetime | None] = {}
@@ -70,7 +71,7 @@ class Tick:
     def is_draining(self) -> bool:
         """Whether nothing new is begun any more: the rollout is given up, and what is at work comes to its end."""
         given_up = self.rollout.state in (RolloutState.ABORTING, RolloutState.ROLLING_BACK)
-        return given_up or any(wave.state is WaveState.FAILED for wave in self.waves)
+        return given_up or self._has_failed_wave
 
     @property
     def is_frozen(self) -> bool:
@@ -119,6 +120,7 @@ class Tick:
         row = replace(wave, **(fresh | changes))
         self.actions.append(MoveWave(event, wave, row))
         self.waves[wave.index] = row
+        self._has_failed_wave |= row.state is WaveState.FAILED
         return row
 
     def move(self, step: Step, event: StepEvent, attempt: AttemptEvent | None = None, **changes: Any) -> Step:

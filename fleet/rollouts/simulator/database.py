@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from fleet.rollouts.engine import actions as say
-from fleet.rollouts.engine import asks, decide
+from fleet.rollouts.engine import asks, decide, wants_another
 from fleet.rollouts.engine.actions import Action
 from fleet.rollouts.engine.asks import Asks
 from fleet.rollouts.engine.facts import (
@@ -36,6 +36,7 @@ from fleet.rollouts.plan import Plan, plan_hash
 from fleet.rollouts.states import ENDED_STEPS, Failure, RolloutState, StepState
 from fleet.rollouts.windows import Calendar
 
+_MOST_AT_ONCE = 4
 _MINUTE = timedelta(seconds=60)
 _OPEN = (RolloutState.RUNNING, RolloutState.PAUSED)
 
@@ -113,11 +114,16 @@ class Database:
         return Snapshot(head, Rows(due=due, queued=queued, lane=lane, undo=undo, turn=turn))
 
     def tick(self, now: datetime) -> list[Action]:
-        """One tick: read, decide, carry out."""
+        """One tick: read, decide, carry out; and another at once where that is worth while."""
         self.now = now
-        actions = decide(self.snapshot(), now)
-        self.apply(actions)
-        return actions
+        said: list[Action] = []
+        for _ in range(_MOST_AT_ONCE):
+            actions = decide(self.snapshot(), now)
+            self.apply(actions)
+            said += actions
+            if not wants_another(actions):
+                break
+        return said
 
     def next_due(self) -> datetime | None:
         """When the next step is due."""
