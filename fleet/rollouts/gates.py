@@ -1,8 +1,8 @@
 """What a wave must show before the next one opens: a list of gates, each a small value of a plan. Pure.
 
-Gates that a plan does not name are added by `gates_of`: at least one site must have been tried, and lost sites hold a
-wave (one in a canary; elsewhere three, or 2 %, whichever comes first), so that an update that cuts every uplink stops
-in its first wave.
+Gates that a plan does not name are added by `gates_of`: a sample of one; 90 % proven (in a canary: all); failures of
+any class hold at 10 % (in a canary: at one); and lost sites hold at three, or at 2 %, whichever comes first (in a
+canary: at one), so that an update that cuts every uplink stops in its first wave.
 """
 
 from collections.abc import Sequence
@@ -135,16 +135,24 @@ class Evaluation(Struct, frozen=True):
         return "; ".join(result.sentence for result in self.results if result.outcome is not Outcome.GOES)
 
 
+DEFAULT_SHARE: Final = {True: SuccessShare(1.0), False: SuccessShare(0.9)}
+DEFAULT_ANY: Final = {True: FailureLimit((), 1), False: FailureLimit((), None, 0.1)}
 DEFAULT_LOST: Final = {True: FailureLimit((Failure.LOST,), 1), False: FailureLimit((Failure.LOST,), 3, 0.02)}
 _WORST_FIRST: Final = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.GOES)
 
 
 def gates_of(gates: Sequence[Gate], *, canary: bool) -> tuple[Gate, ...]:
     """The gates of a wave, with those that no wave goes without."""
+    limits = [gate for gate in gates if isinstance(gate, FailureLimit)]
+    given = {type(gate) for gate in gates}
     added: list[Gate] = []
-    if not any(isinstance(gate, MinSample) for gate in gates):
+    if MinSample not in given:
         added.append(MinSample(1))
-    if not any(isinstance(gate, FailureLimit) and Failure.LOST in gate.classes for gate in gates):
+    if SuccessShare not in given:
+        added.append(DEFAULT_SHARE[canary])
+    if all(limit.classes for limit in limits):
+        added.append(DEFAULT_ANY[canary])
+    if not any(Failure.LOST in limit.classes for limit in limits):
         added.append(DEFAULT_LOST[canary])
     return (*gates, *added)
 

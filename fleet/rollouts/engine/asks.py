@@ -54,8 +54,8 @@ def asks(head: Head, now: datetime) -> Asks:
     providers, regions = t.tally.full(t.plan.caps)
     undo_waves, undo_states = undoing(t)
     return Asks(
-        queued=_candidates(claims.wave_room(t)) if t.tally.count((StepState.QUEUED,), lane=False) else 0,
-        lane=_candidates(claims.lane_room(t)) if t.tally.count((StepState.QUEUED,), lane=True) else 0,
+        queued=_candidates(t, claims.wave_room(t), lane=False) if claims.waves_claim(t) else 0,
+        lane=_candidates(t, claims.lane_room(t), lane=True) if claims.lane_claims(t) else 0,
         waves=tuple(w.index for w in t.waves if w.state not in (WaveState.PENDING, WaveState.HELD)),
         full_providers=providers,
         full_regions=regions,
@@ -92,6 +92,6 @@ def wants_another(actions: Sequence[Action]) -> bool:
     )
 
 
-def _candidates(room: int) -> int:
-    """More than there is room for, since some of them will turn out to be offline, busy or held."""
-    return min(MAX_ROWS, 4 * room + 50) if room else 0
+def _candidates(t: Tick, room: int, *, lane: bool) -> int:
+    """More than there is room for: slots become free in this very tick, and some will be offline, busy or held."""
+    return min(MAX_ROWS, 4 * room + 50) if t.tally.count((StepState.QUEUED,), lane=lane) else 0

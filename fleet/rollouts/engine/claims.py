@@ -31,16 +31,26 @@ def in_flight_cap(t: Tick) -> int:
     return min(DEFAULT_IN_FLIGHT, max(1, ceil(len(planned.sites) * DEFAULT_SHARE)))
 
 
+def waves_claim(t: Tick) -> bool:
+    """Whether steps of the waves may begin at all."""
+    return t.rollout.state is RolloutState.RUNNING and not t.is_draining
+
+
+def lane_claims(t: Tick) -> bool:
+    """Whether steps of the lane may begin at all: under an ended rollout too, if it went well."""
+    return t.rollout.state in _LANE_RUNS and t.rollout.lane is LaneState.OPEN and not t.is_draining
+
+
 def wave_room(t: Tick) -> int:
     """How many steps of the waves may be claimed now."""
-    if t.rollout.state is not RolloutState.RUNNING or t.is_draining:
+    if not waves_claim(t):
         return 0
     return t.tally.room(in_flight_cap(t), t.plan.caps.starts_per_minute)
 
 
 def lane_room(t: Tick) -> int:
     """How many steps of the lane may be claimed now."""
-    if t.rollout.state not in _LANE_RUNS or t.rollout.lane is not LaneState.OPEN or t.is_draining:
+    if not lane_claims(t):
         return 0
     return t.tally.room(t.plan.lane.in_flight, t.plan.lane.starts_per_minute, lane=True)
 
@@ -70,14 +80,14 @@ def _consider(t: Tick, look: Look) -> None:
 
 
 def _claim(t: Tick, step: Step, site: Site) -> None:
-    due_at = t.now + timedelta(seconds=t.plan.times.apply_s) + t.reboot
+    may_take = min(timedelta(seconds=t.plan.times.apply_s) + t.reboot, timedelta(seconds=t.plan.times.document_s))
     claimed = t.move(
         step,
         StepEvent.CLAIM,
         slot=True,
         lease=step.lease + 1,
         begun_at=t.now,
-        due_at=due_at,
+        due_at=t.now + may_take,
         wait=None,
         document=None,
         boot_before=site.boot,
