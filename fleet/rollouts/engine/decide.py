@@ -21,6 +21,7 @@ from fleet.rollouts.states import (
     WaveEvent,
 )
 
+_MAY_GO_ON = ENDED_ROLLOUTS - {RolloutState.REJECTED, RolloutState.EXPIRED}
 _TIMED = (*UNSETTLED, StepState.DEFERRED, StepState.CATCH_UP, StepState.ROLLBACK_WAITING)
 
 
@@ -28,7 +29,9 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
     """What the rollout does next, as it is seen at `now` (aware). Raises nothing for any combination of facts."""
     t = Tick(snapshot, now)
     _before_the_start(t)
-    if t.rollout.state not in ACTIVE and t.rollout.state not in ENDED_ROLLOUTS:
+    if t.rollout.state in (RolloutState.REJECTED, RolloutState.EXPIRED):
+        endings.let_go(t)
+    if t.rollout.state not in ACTIVE and t.rollout.state not in _MAY_GO_ON:
         return t.actions
     if t.rollout.approved_hash != t.head.plan_hash:
         _stop_what_nobody_approved(t)

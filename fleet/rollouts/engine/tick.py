@@ -30,12 +30,12 @@ from fleet.rollouts.gates import Evaluation
 from fleet.rollouts.states import (
     ACTIVE_WAVE,
     ENDED_STEPS,
+    GIVEN_UP,
     UNSETTLED,
     AttemptEvent,
     LaneEvent,
     Pause,
     RolloutEvent,
-    RolloutState,
     StepEvent,
     StepState,
     WaveEvent,
@@ -70,8 +70,7 @@ class Tick:
     @property
     def is_draining(self) -> bool:
         """Whether nothing new is begun any more: the rollout is given up, and what is at work comes to its end."""
-        given_up = self.rollout.state in (RolloutState.ABORTING, RolloutState.ROLLING_BACK)
-        return given_up or self._has_failed_wave
+        return self.rollout.state in GIVEN_UP or self._has_failed_wave
 
     @property
     def is_frozen(self) -> bool:
