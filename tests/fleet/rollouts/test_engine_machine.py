@@ -45,16 +45,22 @@ from fleet.rollouts.states import (
 from tests.fleet.rollouts.stage import SHA, Stage
 
 TOLD = [failure for failure in Failure if failure not in (Failure.LOST, Failure.TIMED_OUT, Failure.REGRESSED)]
-gates = st.lists(
-    st.sampled_from(
-        [
-            *(MinSample(2), SuccessShare(0.5), SuccessShare(1.0), Human(), Soak(300)),
-            *(FailureLimit((), 1), FailureLimit((), share=0.5)),
-            *(FailureLimit((Failure.LOST,), 2), FailureLimit((Failure.APPLY_FAILED,), 1)),
-        ]
-    ),
-    max_size=3,
-)
+
+
+@st.composite
+def gate_lists(draw: st.DrawFn, size: int) -> tuple[Gate, ...]:
+    """Gates of a wave of `size` sites, of each kind one at most; most of them let much pass."""
+    lax, strict = FailureLimit((), share=1.0), [FailureLimit((), 1), FailureLimit((), share=0.5)]
+    kinds: list[list[Gate | None]] = [
+        [None, MinSample(min(2, size))],
+        [SuccessShare(0.01), SuccessShare(0.01), SuccessShare(0.5), None],
+        [None, None, Human()],
+        [None, Soak(300)],
+        [lax, lax, None, *strict],
+        [FailureLimit((Failure.LOST,), 3), None],
+    ]
+    chosen = [draw(st.sampled_from(kind)) for kind in kinds]
+    return tuple(gate for gate in chosen if gate)
 
 
 @st.composite
@@ -63,7 +69,7 @@ def plans(draw: st.DrawFn) -> Plan:
     sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     waves, first = [], 1
     for index, size in enumerate(sizes):
-        chosen: tuple[Gate, ...] = tuple(draw(gates))
+        chosen = draw(gate_lists(size))
         waves.append(Wave(f"wave {index}", tuple(range(first, first + size)), chosen, canary=draw(st.booleans())))
         first += size
     few = st.none() | st.integers(1, 4)
@@ -93,7 +99,11 @@ def plans(draw: st.DrawFn) -> Plan:
 class Engine(RuleBasedStateMachine):
     """What may happen, and what must hold."""
 
-    @initialize(plan=plans(), offline=st.sets(st.integers(1, 24)), waiting=st.booleans())
+    @initialize(
+        plan=plans(),
+        offline=st.sets(st.integers(1, 24), max_size=6),
+        waiting=st.sampled_from([False, False, False, True]),
+    )
     def begin(self, plan: Plan, offline: set[int], waiting: bool) -> None:
         self.stage = Stage(plan, running=False)
         self.db = self.stage.db
@@ -109,7 +119,7 @@ class Engine(RuleBasedStateMachine):
             self.stage.change_step(site, provider=provider, region=f"region {site % 3}", origin=origin)
             if site in offline:
                 self.stage.site(site, reachable=False, dark_since=self.stage.now)
-        self.command(commands.plan)
+        self.db.apply(commands.plan(self.db.head(), self.stage.now))
         self.command(commands.submit)
         if not waiting:
             for person in (2, 3):
@@ -128,7 +138,24 @@ class Engine(RuleBasedStateMachine):
         for _ in range(ticks):
             self.tick(55)
 
-    @rule(hours=st.sampled_from([-48, -2, 2, 48]))
+    @rule(rounds=st.integers(1, 6), share=st.sampled_from([1, 1, 2]))
+    def all_goes_well(self, rounds: int, share: int) -> None:
+        for _ in range(rounds):
+            for site in self.sites_with_a_document(share):
+                if self.db.sites[site].document <= self.stage.step(site).document:
+                    self.applies(site)
+            self.tick(50)
+
+    @rule(rounds=st.integers(3, 9))
+    def all_goes_well_for_long(self, rounds: int) -> None:
+        self.all_goes_well(rounds, 1)
+
+    @rule(rounds=st.integers(3, 9))
+    def a_quiet_night(self, rounds: int) -> None:
+        self.sites_come_back(1)
+        self.all_goes_well(rounds, 1)
+
+    @rule(hours=st.sampled_from([0, 0, 0, -48, -2, 2, 48]))
     def the_clock_jumps(self, hours: int) -> None:
         self.latest = max(self.latest, self.stage.now)
         self.stage.now += timedelta(hours=hours)
@@ -146,7 +173,7 @@ class Engine(RuleBasedStateMachine):
         self.db.apply([action for action in two if isinstance(action, say.MoveStep | say.GiveOut)])
 
     # Sites --------------------------------------------------------------------------------------------------
-    @rule(share=st.sampled_from([1, 2, 3]), progress=st.sampled_from(Progress))
+    @rule(share=st.sampled_from([1, 4, 5]), progress=st.sampled_from(Progress))
     def sites_work(self, share: int, progress: Progress) -> None:
         for site in self.sites_with_a_document(share):
             if progress is Progress.APPLIED:
@@ -158,12 +185,12 @@ class Engine(RuleBasedStateMachine):
 
     @rule(lie=st.sampled_from([{"conforms": False}, {"up": False}, {"boot": "first"}, {"document": (0, 1)}]))
     def sites_lie(self, lie: dict[str, object]) -> None:
-        for site in self.sites_with_a_document(2):
+        for site in self.sites_with_a_document(4):
             is_true = "up" in lie or ("boot" in lie and not self.db.plan.reboots)
             self.truth[site] = self.stage.step(site).document if is_true else None
             self.stage.applied(site, **lie)
 
-    @rule(share=st.sampled_from([1, 3]), sent=st.booleans())
+    @rule(share=st.sampled_from([1, 4, 6, 6]), sent=st.booleans())
     def sites_fall_silent(self, share: int, sent: bool) -> None:
         for site in list(self.db.sites)[::share]:
             if self.db.sites[site].reachable:
@@ -223,21 +250,24 @@ class Engine(RuleBasedStateMachine):
             return
         self.db.apply(said)
 
-    @rule(person=st.integers(1, 4), yes=st.sampled_from([True, True, True, False]))
+    @precondition(lambda self: self.stage.rollout.state in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED))
+    @rule(person=st.sampled_from([1, 1, 2, 3]), yes=st.sampled_from([True, True, True, False]))
     def approve(self, person: int, yes: bool) -> None:
         self.stage.approve(person, yes=yes)
         self.agreed |= {person} if yes and person != 1 else set()
 
+    @precondition(lambda self: self.stage.rollout.state is RolloutState.RUNNING)
     @rule(kind=st.sampled_from(Pause))
     def pause(self, kind: Pause) -> None:
         self.command(commands.pause, kind, "because")
 
+    @precondition(lambda self: self.stage.rollout.state is RolloutState.PAUSED)
     @rule(choice=st.none() | st.sampled_from(Choice))
     def resume(self, choice: Choice | None) -> None:
         self.command(commands.resume, choice, "because")
 
     @precondition(lambda self: self.stage.rollout.state is not RolloutState.DRAFT)
-    @rule(verb=st.sampled_from(["abort", "roll_back", "reopen_lane", "answer", "edit"]))
+    @rule(verb=st.sampled_from([*["reopen_lane", "answer"] * 4, "abort", "roll_back", "roll_back", "edit"]))
     def press(self, verb: str) -> None:
         match verb:
             case "answer":
@@ -253,7 +283,7 @@ class Engine(RuleBasedStateMachine):
             case _:
                 self.command(getattr(commands, verb), "because")
 
-    @rule(minutes=st.integers(1, 120), provider=st.none() | st.integers(1, 2), people=st.sets(st.integers(1, 3)))
+    @rule(minutes=st.integers(1, 40), provider=st.sampled_from([None, 1, 2, 3, 3]), people=st.sets(st.integers(1, 3)))
     def hold(self, minutes: int, provider: int | None, people: set[int]) -> None:
         until = self.stage.now + timedelta(minutes=minutes)
         self.db.holds.append(Hold(id=1, reason="no", until=until, provider=provider, overridden_by=frozenset(people)))
