@@ -57,11 +57,15 @@ def lane_room(t: Tick) -> int:
 
 def claim(t: Tick) -> None:
     """Claim what there is room for, of the waves and of the lane."""
-    for look in t.rows.queued:
-        if not look.step.lane and wave_room(t) and t.waves[look.step.wave].state in (WaveState.OPEN, WaveState.PASSED):
+    for look in t.still(t.rows.queued):
+        if not wave_room(t):
+            break
+        if not look.step.lane and t.waves[look.step.wave].state in (WaveState.OPEN, WaveState.PASSED):
             _consider(t, look)
-    for look in t.rows.lane:
-        if look.step.lane and lane_room(t) and t.waves[look.step.wave].state is WaveState.PASSED:
+    for look in t.still(t.rows.lane):
+        if not lane_room(t):
+            break
+        if look.step.lane and t.waves[look.step.wave].state is WaveState.PASSED:
             _consider(t, look)
 
 

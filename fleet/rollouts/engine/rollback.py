@@ -28,7 +28,7 @@ def rollback_room(t: Tick) -> int:
 
 def undo(t: Tick) -> None:
     """Send back the candidates, in their order, as far as there is room."""
-    for look in t.rows.undo:
+    for look in t.still(t.rows.undo):
         _start(t, look.step, look.site)
 
 

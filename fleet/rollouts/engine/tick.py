@@ -4,6 +4,7 @@ Every change goes through the table in states.py and through the counters, so th
 tick sees it. Time in which nobody watched is not held against a site: see `elapsed`.
 """
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
@@ -24,7 +25,7 @@ from fleet.rollouts.engine.actions import (
     MoveWave,
     Watch,
 )
-from fleet.rollouts.engine.facts import RolloutRow, Snapshot, Step, WaveRow
+from fleet.rollouts.engine.facts import Look, RolloutRow, Snapshot, Step, WaveRow
 from fleet.rollouts.engine.tally import Tally
 from fleet.rollouts.gates import Evaluation
 from fleet.rollouts.states import (
@@ -59,6 +60,7 @@ class Tick:
         self._has_failed_wave = any(wave.state is WaveState.FAILED for wave in self.waves)
         self.tally = Tally(head.counts, head.flight)
         self.actions: list[Action] = []
+        self._moved: set[int] = set()
         self.obstacles: dict[tuple[int, str], datetime | None] = {}
 
     # What there is ------------------------------------------------------------------------------------------
@@ -98,6 +100,10 @@ class Tick:
         """Seconds from `since` on, with somebody watching."""
         return (self.now - self.begun(since)).total_seconds()
 
+    def still(self, looks: Iterable[Look]) -> Iterator[Look]:
+        """Those that this tick has not moved yet: a row may be in several lists, and is read but once."""
+        return (look for look in looks if look.step.id not in self._moved)
+
     # What it says -------------------------------------------------------------------------------------------
     def move_rollout(self, event: RolloutEvent, **changes: Any) -> None:
         """The rollout moves; its pause and its expiry are over unless `changes` says otherwise."""
@@ -131,6 +137,7 @@ class Tick:
         if attempt is None and step.state in UNSETTLED and state not in UNSETTLED:
             attempt = AttemptEvent.REPLACE
         row = replace(step, **(fresh | changes))
+        self._moved.add(step.id)
         self.actions.append(MoveStep(event, step, row, attempt))
         self.tally.moved(step, row)
         return row

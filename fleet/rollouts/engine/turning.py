@@ -12,7 +12,7 @@ THAWABLE = (*AT_WORK, StepState.IN_DOUBT)
 
 def turn(t: Tick) -> None:
     """Each step that is not as the rollout wants it gets a document that says so; a thaw begins its time anew."""
-    for look in t.rows.turn:
+    for look in t.still(t.rows.turn):
         step = look.step
         if t.is_frozen and not step.frozen and step.slot and step.state in FREEZABLE:
             t.give_out(replace(step, frozen=True), DocumentKind.FREEZE)

@@ -16,7 +16,8 @@ from fleet.rollouts.simulator.database import Database
 from fleet.rollouts.simulator.world import Behaviour, World
 from fleet.rollouts.states import ENDED_ROLLOUTS, RolloutState, StepState
 
-_IDLE_S: Final = 30.0
+_IDLE: Final = timedelta(seconds=30)
+_MOST_IDLE: Final = timedelta(minutes=10)
 
 
 class WaveReport(Struct, frozen=True):
@@ -81,7 +82,8 @@ class _Clock:
     """Ticks while something happens; in between it jumps to what comes next."""
 
     def __init__(self, tick_s: float) -> None:
-        self.tick_s, self.ticks, self.worst_ms, self._is_idle = timedelta(seconds=tick_s), 0, 0.0, False
+        self.tick_s, self.ticks, self.worst_ms = timedelta(seconds=tick_s), 0, 0.0
+        self._idle: timedelta | None = None
 
     def tick(self, database: Database, now: datetime) -> dict[int, datetime]:
         """One tick; gives the waves that moved. The simulated centre watches without a hole, however far it jumps."""
@@ -91,15 +93,16 @@ class _Clock:
         actions = database.tick(now)
         self.worst_ms = max(self.worst_ms, (time.perf_counter() - begin) * 1_000)
         self.ticks += 1
-        self._is_idle = all(isinstance(action, Watch) for action in actions)
+        is_idle = all(isinstance(action, Watch) for action in actions)
+        self._idle = min(2 * self._idle, _MOST_IDLE) if is_idle and self._idle else _IDLE if is_idle else None
         return {action.after.index: now for action in actions if isinstance(action, MoveWave)}
 
     def next(self, database: Database, world: World, now: datetime) -> datetime:
         """When to tick again."""
-        if not self._is_idle or database.given:
+        if not self._idle or database.given:
             return now + self.tick_s
         coming = [at for at in (world.next_event(), database.next_due()) if at is not None]
-        return max(now + self.tick_s, min([*coming, now + timedelta(seconds=_IDLE_S)]))
+        return max(now + self.tick_s, min([*coming, now + self._idle]))
 
 
 def _report(database: Database, clock: _Clock, began_at: datetime, now: datetime, moved: dict[int, datetime]) -> Report:
