@@ -86,6 +86,7 @@ def answer(head: Head, now: datetime, index: int, *, yes: bool) -> list[Action]:
     wave = t.active_wave
     if wave is None or wave.index != index or wave.state is not WaveState.HELD:
         raise RefusedError("This wave does not wait for an answer.")
+    _not_undone(wave)
     t.move_wave(wave, WaveEvent.RECHECK, answer=yes)
     t.move_rollout(RolloutEvent.RESUME)
     return t.actions
@@ -136,8 +137,14 @@ def _choose(t: Tick, wave: WaveRow, choice: Choice | None, reason: str) -> None:
             for state in (*undone, StepState.ROLLBACK_FAILED, *(UNTOUCHED if is_whole else ())):
                 t.move_all(StepEvent.SKIP, state, wave=index, lane=False, reason=reason)
         case Choice.RECHECK:
+            _not_undone(wave)
             t.move_wave(wave, WaveEvent.RECHECK)
     t.look_at_all(index, StepState.CATCH_UP)
+
+
+def _not_undone(wave: WaveRow) -> None:
+    if wave.undoing:
+        raise RefusedError("This wave was rolled back: retry it, skip it, or abort.")
 
 
 def _move(head: Head, now: datetime, event: RolloutEvent, **changes: Any) -> list[Action]:

@@ -4,7 +4,7 @@ First what the sites say, then what that means for waves, then what is given up,
 and last whether all is over: so a limit that is crossed stops the claims of the very same tick.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fleet.rollouts.engine import approvals, claims, endings, rollback, steps, turning, waiting, waves
 from fleet.rollouts.engine.actions import Action
@@ -33,23 +33,25 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
         endings.let_go(t)
     if t.rollout.state not in ACTIVE and t.rollout.state not in _MAY_GO_ON:
         return t.actions
-    if t.rollout.approved_hash != t.head.plan_hash:
-        _stop_what_nobody_approved(t)
-        return t.actions
     if not t.watch():
         t.look_at_all(None, *_TIMED)
         return t.actions
+    is_approved = t.rollout.approved_hash == t.head.plan_hash
+    if not is_approved:
+        _stop_what_nobody_approved(t)
     _expire(t)
     for look in t.rows.due:
-        steps.follow(t, look)
+        if is_approved or look.step.state is not StepState.ROLLBACK_WAITING:
+            steps.follow(t, look)
     waiting.halt_lane(t)
-    if t.rollout.state in (RolloutState.RUNNING, RolloutState.PAUSED):
+    if is_approved and t.rollout.state in (RolloutState.RUNNING, RolloutState.PAUSED):
         waves.watch_limits(t)
         waves.advance(t)
     endings.let_go(t)
-    rollback.undo(t)
-    turning.turn(t)
-    claims.claim(t)
+    if is_approved:
+        rollback.undo(t)
+        turning.turn(t)
+        claims.claim(t)
     endings.end(t)
     return t.actions
 
@@ -73,8 +75,11 @@ def _before_the_start(t: Tick) -> None:
 
 
 def _stop_what_nobody_approved(t: Tick) -> None:
+    """Whoever changed the rows: nothing is given out any more, and the hold expires like any other."""
     if t.rollout.state is RolloutState.RUNNING:
-        t.move_rollout(RolloutEvent.HOLD, pause=Pause.HELD, reason="the plan is not the one that was approved")
+        until = t.now + timedelta(seconds=t.plan.expiries.pause_s)
+        reason = "the plan is not the one that was approved"
+        t.move_rollout(RolloutEvent.HOLD, pause=Pause.HELD, until=until, reason=reason)
 
 
 def _expire(t: Tick) -> None:

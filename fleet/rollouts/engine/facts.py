@@ -206,7 +206,10 @@ Counts = Mapping[int, Mapping[CountKey, int]]
 
 
 class Flight(Struct, frozen=True, kw_only=True):
-    """Steps that hold a slot, and claims of the last 60 s. Providers and regions: over all rollouts, lanes included."""
+    """Steps that hold a slot, and how many took one in the last 60 s.
+
+    Providers and regions are counted over all rollouts, lanes included.
+    """
 
     wave: int = 0
     lane: int = 0

@@ -225,8 +225,8 @@ class Database:
             stale.add(before.id)
             self.dropped += 1
             return False
-        if before.state is StepState.QUEUED and after.state is StepState.CLAIMED:
-            self.flight.start(self.now, lane=after.lane)
+        if after.slot and not before.slot:
+            self.flight.start(self.now, lane=after.lane and not after.undoing)
         self._put(after)
         return True
 

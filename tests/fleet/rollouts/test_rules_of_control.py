@@ -8,7 +8,17 @@ from fleet.rollouts.engine import commands, decide
 from fleet.rollouts.engine.actions import DocumentKind
 from fleet.rollouts.engine.commands import Choice, RefusedError
 from fleet.rollouts.engine.facts import Hold, Origin, Progress, Taken
-from fleet.rollouts.gates import Deadline, FailureLimit, Human, MinSample, SlaBudget, Soak, SuccessShare
+from fleet.rollouts.gates import (
+    Deadline,
+    FailureLimit,
+    Human,
+    Measure,
+    MetricLimit,
+    MinSample,
+    SlaBudget,
+    Soak,
+    SuccessShare,
+)
 from fleet.rollouts.plan import Action, Approvals, Caps, Expiries, Lane, Patience, Retry, Rollback, Times, Wave
 from fleet.rollouts.states import Failure, Pause, RolloutState, StepState, Wait
 from fleet.rollouts.windows import Calendar, Freeze, Weekly
@@ -156,6 +166,34 @@ def test_the_sla_budget_gate_says_that_it_is_not_configured():
     stage.applied(1, 2, 3)
     stage.tick()
     assert stage.rollout.reason == "inconclusive: the SLA budget is not configured"
+
+
+@pytest.mark.parametrize(
+    ("measure", "state", "sentence"),
+    [
+        (Measure(0.4), "passed", ""),
+        (Measure(0.95), "held", "fail: cpu_ratio is 0.95, at most 0.9 allowed"),
+        (Measure(None), "held", "inconclusive: cpu_ratio: there is no figure"),
+        (Measure(None, "no answer from the database"), "held", "error: cpu_ratio: no answer from the database"),
+    ],
+)
+def test_a_figure_that_lacks_or_cannot_be_asked_for_holds(measure, state, sentence):
+    stage = Stage(make_plan([wave(1, 3, MetricLimit("cpu_ratio", at_most=0.9))]))
+    stage.db.metrics["cpu_ratio"] = measure
+    stage.tick()
+    stage.applied(1, 2, 3)
+    stage.tick()
+    assert (stage.waves(), stage.rollout.reason) == (state, sentence)
+
+
+def test_the_sla_budget_gate_has_its_plug():
+    for left, state in ((0.6, "passed"), (0.4, "held")):
+        stage = Stage(make_plan([wave(1, 3, SlaBudget(0.5))]))
+        stage.db.budget_left = Measure(left)
+        stage.tick()
+        stage.applied(1, 2, 3)
+        stage.tick()
+        assert stage.waves() == state
 
 
 def test_every_evaluation_that_decided_is_kept_with_what_it_saw():
@@ -422,6 +460,28 @@ def test_a_rollback_that_fails_can_be_tried_again():
     assert stage.rollout.state is RolloutState.ROLLED_BACK
 
 
+def test_a_rollback_keeps_the_start_rate():
+    stage = done_stage(caps=Caps(in_flight=100))
+    stage.db.plan = stage.plan = make_plan(caps=Caps(in_flight=100, starts_per_minute=2))
+    stage.run(60)
+    stage.do(commands.roll_back, "the tills are slow")
+    stage.run(50, every=1)
+    assert stage.states().split().count("rolling_back") == 2
+    stage.run(15, every=1)
+    assert stage.states().split().count("rolling_back") == 4
+
+
+def test_a_wave_that_was_rolled_back_is_not_asked_again():
+    stage = held_stage(actions={Failure.APPLY_FAILED: Action.ROLL_BACK_WAVE})
+    stage.tick()
+    stage.goes_back(1, 2, 3)
+    stage.tick()
+    with pytest.raises(RefusedError, match="was rolled back"):
+        commands.resume(stage.db.head(), stage.now, Choice.RECHECK)
+    with pytest.raises(RefusedError, match="was rolled back"):
+        commands.answer(stage.db.head(), stage.now, 0, yes=True)
+
+
 def test_a_rollback_does_not_touch_a_site_that_a_newer_rollout_has():
     stage = done_stage()
     stage.site(1, taken=Taken.NEWER)
@@ -528,6 +588,12 @@ def test_a_hold_is_overridden_by_two_people_for_a_standard_of_security_severity(
     stage.db.holds.append(Hold(id=1, reason="no", until=until, overridden_by=frozenset(people)))
     stage.tick()
     assert stage.state(1) == state
+
+
+def test_a_site_whose_budget_is_used_up_is_deferred():
+    stage = Stage(make_plan([wave(1, 1)]), over_budget=True)
+    stage.tick()
+    assert (stage.state(1), stage.step(1).wait) == (StepState.DEFERRED, Wait.OVER_BUDGET)
 
 
 def test_a_hold_ends_with_its_expiry():
@@ -651,7 +717,8 @@ def test_a_running_rollout_whose_plan_is_not_the_approved_one_is_stopped():
     stage.db.hash = "sha256:" + "1" * 64
     stage.run(60)
     assert (stage.rollout.state, stage.rollout.reason) == ("paused", "the plan is not the one that was approved")
-    assert stage.given() == []
+    stage.run(4 * 86_400, every=60)
+    assert (stage.rollout.state, stage.given()) == ("aborted", [])
 
 
 def test_a_provider_may_have_to_agree_for_its_own_sites():
