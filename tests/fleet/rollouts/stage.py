@@ -142,3 +142,29 @@ class Stage:
         self.db.approvals.append(
             Approval(person=person, plan_hash=self.db.hash, yes=yes, provider=provider, expires_at=expires_at)
         )
+
+
+STRICT = FailureLimit((), count=1)
+
+
+def held_stage(**changes: Any) -> Stage:
+    """Wave 1 is held: one of its three sites failed."""
+    stage = Stage(make_plan([wave(1, 3, STRICT), wave(4, 6)], **changes))
+    stage.tick()
+    stage.applied(1, 2)
+    stage.fails(3)
+    stage.tick()
+    assert (stage.waves(), stage.rollout.state, stage.rollout.pause) == ("held pending", "paused", "held")
+    return stage
+
+
+def done_stage(**changes: Any) -> Stage:
+    """Two waves of three sites, all proven."""
+    stage = Stage(make_plan(**changes))
+    for sites in ((1, 2, 3), (4, 5, 6)):
+        stage.tick()
+        stage.applied(*sites)
+        stage.tick()
+    assert stage.rollout.state is RolloutState.SUCCEEDED
+    stage.given()
+    return stage

@@ -1,12 +1,14 @@
 """Rules 1 to 3: success is proof, denominators are honest, and silence after a change is a failure."""
 
 from datetime import timedelta
+from typing import get_args
 
 import pytest
 
+from agent.protocol.desired import DesiredState
 from fleet.rollouts.engine import commands
 from fleet.rollouts.engine.actions import DocumentKind
-from fleet.rollouts.engine.facts import Progress, Taken
+from fleet.rollouts.engine.facts import PROGRESS_OF_AGENT, Progress, Taken
 from fleet.rollouts.plan import Caps, Lane, Patience, Retry, Times
 from fleet.rollouts.states import Failure, LaneState, RolloutState, StepState, Wait
 from tests.fleet.rollouts.stage import Stage, make_plan, wave
@@ -390,3 +392,7 @@ def test_patience_with_a_busy_site_ends_in_the_lane():
     assert stage.waves() == "open pending"
     stage.run(620)
     assert (stage.state(2), stage.step(2).wait, stage.waves()) == ("catch_up", Wait.BUSY, "passed open")
+
+
+def test_every_word_of_an_agent_about_its_document_has_a_meaning():
+    assert set(PROGRESS_OF_AGENT) == set(get_args(DesiredState))
