@@ -33,7 +33,8 @@ from fleet.rollouts.engine.facts import (
 )
 from fleet.rollouts.gates import Evaluation, Measure
 from fleet.rollouts.plan import Plan, plan_hash
-from fleet.rollouts.states import ENDED_STEPS, Failure, RolloutState, StepState
+from fleet.rollouts.states import ENDED_STEPS, AttemptEvent, AttemptState, Failure, RolloutState, StepState, allowed
+from fleet.rollouts.states import after as after_event
 from fleet.rollouts.windows import Calendar
 
 _MOST_AT_ONCE = 4
@@ -42,7 +43,7 @@ _OPEN = (RolloutState.RUNNING, RolloutState.PAUSED)
 
 
 class Database:
-    """One rollout in memory. `steps` by id, `sites` by id; `given` is called with each document that is given out."""
+    """One rollout in memory: steps and sites by id, the newest attempt of each step, documents that were given out."""
 
     def __init__(self, plan: Plan, sites: Iterable[Site], now: datetime, rollout: RolloutRow | None = None) -> None:
         self.plan, self.hash, self.now = plan, plan_hash(plan), now
@@ -57,6 +58,7 @@ class Database:
         self.steps: dict[int, Step] = {}
         self.step_of: dict[int, int] = {}
         self.versions: Counter[int] = Counter()
+        self.attempts: dict[int, AttemptState] = {}
         self.counts: dict[int, Counter[CountKey]] = {i: Counter() for i in range(len(plan.waves))}
         self.flight = _Flight()
         self.evaluations: list[tuple[int, Evaluation]] = []
@@ -209,8 +211,9 @@ class Database:
         self, action: say.MoveStep | say.LookAgain | say.GiveOut | say.Escalate, stale: set[int]
     ) -> None:
         match action:
-            case say.MoveStep(_, before, after):
-                self._guarded(before, after, stale)
+            case say.MoveStep(_, before, after, attempt):
+                if self._guarded(before, after, stale) and attempt:
+                    self._attempt(before.id, attempt)
             case say.LookAgain(before, due_at):
                 self._guarded(before, replace(self.steps[before.id], due_at=due_at), stale)
             case say.GiveOut(step, kind, expires_at):
@@ -235,7 +238,15 @@ class Database:
         document: Document = (1, self.versions[step.site])
         row = replace(step, document=document, given_at=self.now, sent=False, expires_at=expires_at)
         if self._guarded(step, row, stale):
+            self._attempt(step.id, AttemptEvent.REPLACE)
+            self.attempts[step.id] = AttemptState.GIVEN_OUT
             self.given.append((row, kind))
+
+    def _attempt(self, step_id: int, event: AttemptEvent) -> None:
+        """The step's newest attempt moves; one that has ended stays as it ended."""
+        state = self.attempts.get(step_id)
+        if state and allowed(state, event):
+            self.attempts[step_id] = after_event(state, event)
 
     def _move_all(self, action: say.MoveSteps) -> None:
         waves = range(len(self.waves)) if action.wave is None else (action.wave,)

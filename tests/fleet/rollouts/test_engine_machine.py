@@ -34,6 +34,7 @@ from fleet.rollouts.states import (
     ENDED_ROLLOUTS,
     ENDED_STEPS,
     UNSETTLED,
+    AttemptState,
     Failure,
     Pause,
     RolloutState,
@@ -340,6 +341,14 @@ class Engine(RuleBasedStateMachine):
             assert step.state not in ENDED_STEPS or step.due_at is None or step.state in (StepState.PROVEN,)
             assert (step.state is StepState.FAILED) <= (step.failure is not None)
         assert counted == {i: Counter(keys) for i, keys in self.db.counts.items()}
+
+    @invariant()
+    def a_step_at_work_has_one_open_attempt_and_no_other_has(self) -> None:
+        for step in self.db.steps.values():
+            attempt = self.db.attempts.get(step.id)
+            is_open = attempt in (AttemptState.GIVEN_OUT, AttemptState.ACCEPTED)
+            assert not is_open or step.state in UNSETTLED, (step.state, attempt)
+            assert is_open or not step.slot, (step.state, attempt)
 
     def teardown(self) -> None:
         """The clock is put right, people and sites do nothing more: it must end all the same."""

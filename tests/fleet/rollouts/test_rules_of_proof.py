@@ -358,6 +358,21 @@ def test_a_site_that_is_silent_in_its_soak_begins_its_soak_anew_and_takes_no_slo
     assert stage.state(1) is StepState.PROVEN
 
 
+@pytest.mark.parametrize(
+    ("changes", "failure"), [({"conforms": False}, Failure.REGRESSED), ({"up": False}, Failure.UNHEALTHY)]
+)
+def test_a_site_that_was_silent_in_its_soak_and_comes_back_worse_has_failed(changes, failure):
+    stage = Stage(make_plan(ONE, times=SOAK))
+    stage.tick()
+    stage.applied(1)
+    stage.tick()
+    stage.dark(1)
+    stage.tick()
+    stage.site(1, reachable=True, **changes)
+    stage.tick()
+    assert (stage.state(1), stage.step(1).failure) == (StepState.FAILED, failure)
+
+
 def test_an_update_that_cuts_the_uplink_of_every_site_stops_in_wave_1():
     stage = Stage(make_plan([wave(1, 5, canary=True), wave(6, 1_000)], caps=Caps()))
     for _ in range(40):

@@ -8,7 +8,7 @@ from fleet.rollouts.engine import commands
 from fleet.rollouts.engine.actions import DocumentKind
 from fleet.rollouts.engine.commands import Choice, RefusedError
 from fleet.rollouts.engine.facts import Origin, Progress, Taken
-from fleet.rollouts.plan import Action, Caps, Expiries, Rollback, Times
+from fleet.rollouts.plan import Action, Caps, Expiries, Retry, Rollback, Times
 from fleet.rollouts.states import Failure, Pause, RolloutState, StepState
 from tests.fleet.rollouts.stage import START, Stage, done_stage, held_stage, make_plan, wave
 
@@ -54,6 +54,15 @@ def test_abort_lets_what_is_at_work_finish():
     stage.applied(1, 2)
     stage.tick()
     assert (stage.rollout.state, stage.states()) == ("aborted", "proven proven skipped skipped")
+
+
+def test_what_fails_after_an_abort_is_not_tried_again():
+    stage = Stage(make_plan([wave(1, 2)], retries={Failure.PULL_FAILED: Retry(3)}))
+    stage.tick()
+    stage.do(commands.abort, "wrong standard")
+    stage.fails(1, 2, failure=Failure.PULL_FAILED)
+    stage.tick()
+    assert (stage.rollout.state, stage.states()) == ("aborted", "failed failed")
 
 
 def test_abort_may_send_back_what_is_at_work():
