@@ -5,7 +5,7 @@ place of the digest of one that was put before (`config_sha256`).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, TypeVar
@@ -178,6 +178,11 @@ def written_out(workload: Mapping[str, Any], bodies: Mapping[str, bytes]) -> dic
         del plain["config_sha256"]
         plain["config"] = msgspec.to_builtins(decode_config(body))
     return plain
+
+
+def configs_named(workloads: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Digests of the configurations that these workloads name."""
+    return {one["config_sha256"] for one in workloads if one.get("config_sha256")}
 
 
 def shape(content: Mapping[str, Any] | None) -> _Draft:

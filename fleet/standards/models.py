@@ -1,5 +1,6 @@
 """Tables of standards: what they are, which ring has which, and how sites compare with them."""
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -17,6 +18,12 @@ NAME = RegexValidator(
 )
 
 
+def validate_free_name(value: str) -> None:
+    """Raise ValidationError for a name that is a page's own address."""
+    if value in {"new", "diff", "export", "rings"}:
+        raise ValidationError(f"{value} is the address of a page")
+
+
 class Standard(models.Model):
     """An immutable, exact set of components that sites must run. Once published, a trigger keeps it as it is.
 
@@ -24,7 +31,7 @@ class Standard(models.Model):
     place of `image`. `components` is the same as what reports are compared with (see contents.expected_components).
     """
 
-    name = models.CharField(max_length=64, unique=True, validators=[NAME, validate_free_slug])
+    name = models.CharField(max_length=64, unique=True, validators=[NAME, validate_free_name])
     state = models.CharField(max_length=9, choices=StandardState, default=StandardState.DRAFT)
     content = models.JSONField()
     sha256 = models.CharField(max_length=71, help_text="Of the content in its one form.")

@@ -15,7 +15,7 @@ from sites.drafts import MAX_DRAFT_CHARS, Draft, DraftError, json_in
 
 Form = Literal["json", "yaml"]
 MAX_DEPTH: Final = 32
-MAX_NODES: Final = 50_000
+MAX_NODES: Final = 20_000
 
 
 def read_text(text: str, form: Form) -> Draft:
@@ -52,7 +52,8 @@ def _check_events(text: str) -> None:
     """Refuse what makes more of a text than it shows, before anything is built of it."""
     depth = documents = 0
     for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-        place = f"line {event.start_mark.line + 1}, column {event.start_mark.column + 1}"
+        mark = event.start_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         documents += isinstance(event, yaml.DocumentStartEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:

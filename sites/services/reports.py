@@ -194,7 +194,7 @@ def _write_components(cursor: Any, outcomes: Sequence[Outcome]) -> None:
 
 
 def _write_states(cursor: Any, outcomes: Sequence[Outcome]) -> dict[int, str]:
-    """Update whole state rows, guarded by their versions, and back-offs. Returns ids and compliance of those written."""
+    """Update whole state rows, guarded by their versions, and back-offs. Returns compliance by id of each written."""
     cursor.execute(sql.UPDATE_STATES, [json.dumps([_state_row(outcome) for outcome in outcomes])])
     written: dict[int, str] = dict(cursor.fetchall())
     changed = [

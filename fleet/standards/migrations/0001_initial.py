@@ -5,6 +5,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+import fleet.standards.models
 import sites.validators
 
 
@@ -108,7 +109,7 @@ class Migration(migrations.Migration):
                                 "\\A[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\\Z",
                                 "Lower-case letters and digits, joined by dots, hyphens, underscores.",
                             ),
-                            sites.validators.validate_free_slug,
+                            fleet.standards.models.validate_free_name,
                         ],
                     ),
                 ),
