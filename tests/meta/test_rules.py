@@ -71,6 +71,7 @@ def test_the_kit_is_a_closed_list():
             "errors.py",
             "htmx.py",
             "http.py",
+            "idempotency.py",
         ),
         *("live.py", "logs.py", "models.py", "rls.py", "signing.py", "static.py", "tenancy.py"),
         *("templatetags/__init__.py", "templatetags/ui.py"),

@@ -14,8 +14,9 @@ from django.db.models import Q, QuerySet
 
 from fleet.kit.tenancy import DEFAULT, Scope
 from fleet.standards.models import SiteCompliance
+from fleet.standards.selectors.standards import rings_in, standards_in
 from sites.models import Site
-from sites.selectors.access import inside, limited_sql
+from sites.selectors.access import inside, limited_sql, providers_in
 
 STATES = ("conform", "drift", "unknown", "none")
 SPANS: dict[str, tuple[timedelta, int]] = {
@@ -59,6 +60,21 @@ class Narrow:
 
 
 EVERYTHING = Narrow()
+_NOBODY = (-1,)
+
+
+def narrowed(who: Scope, *, provider: str = "", ring: str = "", standard: str = "", region: str = "") -> Narrow:
+    """What these names narrow to ("" for all); a name that the viewer does not know finds nothing."""
+
+    def ids(found: QuerySet[Any], name: str) -> tuple[int, ...]:
+        return (tuple(found.values_list("pk", flat=True)) or _NOBODY) if name else ()
+
+    return Narrow(
+        providers=ids(providers_in(who).filter(slug=provider), provider),
+        rings=ids(rings_in(who).filter(slug=ring), ring),
+        standards=ids(standards_in(who).filter(name=standard), standard),
+        regions=(region,) if region else (),
+    )
 
 
 def counts(who: Scope, narrow: Narrow = EVERYTHING) -> dict[str, int]:

@@ -80,6 +80,7 @@ OPEN: dict[str, dict[str, set[str]]] = {
     "edge_sites_pollerbeat": {WIDE: KEEP, SCOPED: READ},
     "edge_sites_pollershard": {WIDE: ALL},
     "kit_cache": {"app_base": ALL},
+    "kit_keptanswer": {"app_base": ALL},
     "people_apitoken": {"app_base": ALL},
     "people_membership": {"app_base": ALL},
     "people_user": {"app_base": ALL},

@@ -25,6 +25,17 @@ CONTENT: Mapping[str, Any] = {
     "os": {"kernel": "6.1.0-21-amd64"},
 }
 
+SHA256 = sha256_of(read_value(dict(CONTENT)).content)
+
+
+def ready_for(operation: str) -> None:
+    """The standard and the rings that the sweeps name, where this operation of the API may be done to them."""
+    is_draft = operation in {"change_standard", "delete_standard", "publish_standard"}
+    draft = {"state": "draft", "published_at": None, "published_by": ""} if is_draft else {}
+    standard = make_standard(**draft)
+    make_ring(standard if operation in {"give_standard", "ring_history"} else None, "stable", 1, none=True)
+    make_ring(None, "canary", 2, labels={"never": "never"}, none=True)
+
 
 def make_standard(name: str = "2026.11-r1", content: Mapping[str, Any] = CONTENT, **values: Any) -> Standard:
     """A published standard, as rows alone."""
@@ -43,11 +54,13 @@ def make_standard(name: str = "2026.11-r1", content: Mapping[str, Any] = CONTENT
 
 
 def make_ring(standard: Standard | None = None, slug: str = "stable", position: int = 1, **values: Any) -> Ring:
-    """A ring, which has this standard since now, or `since`."""
+    """A ring, which has this standard since now, or `since`; with `none` nothing that it has is kept as history."""
+    is_new = values.pop("none", False) and standard is None
     since = values.pop("since", None)
     with scope(TEST):
         ring = Ring.objects.create(name=slug.title(), slug=slug, position=position, **values)
-        give(ring, standard, since)
+        if not is_new:
+            give(ring, standard, since)
     return ring
 
 
