@@ -10,7 +10,7 @@ from django.urls import reverse
 from fleet.standards.states import Cause, Extras, Severity, StandardState
 from sites.models import SLUG, TEXT, ComponentSet, Fact, Provider, Site
 from sites.states import Compliance
-from sites.validators import validate_free_slug, validate_labels, validate_lines
+from sites.validators import validate_labels, validate_lines
 
 NAME = RegexValidator(
     r"\A[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z",
@@ -20,7 +20,7 @@ NAME = RegexValidator(
 
 def validate_free_name(value: str) -> None:
     """Raise ValidationError for a name that is a page's own address."""
-    if value in {"new", "diff", "export", "rings"}:
+    if value in {"new", "diff", "count", "order"}:
         raise ValidationError(f"{value} is the address of a page")
 
 
@@ -80,7 +80,7 @@ class Ring(models.Model):
     """
 
     name = models.CharField(max_length=64, unique=True, validators=[TEXT])
-    slug = models.CharField(max_length=64, unique=True, validators=[SLUG, validate_free_slug])
+    slug = models.CharField(max_length=64, unique=True, validators=[SLUG, validate_free_name])
     position = models.PositiveIntegerField(unique=True)
     labels = models.JSONField(default=dict, blank=True, validators=[validate_labels])
     regions = models.JSONField(default=list, blank=True)

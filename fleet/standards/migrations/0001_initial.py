@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                                 "\\A[a-z0-9]+(-[a-z0-9]+)*\\Z",
                                 "Lower-case letters and digits, joined by single hyphens.",
                             ),
-                            sites.validators.validate_free_slug,
+                            fleet.standards.models.validate_free_name,
                         ],
                     ),
                 ),

@@ -48,8 +48,7 @@ def make_standard(name: str = "2026.11-r1", content: Mapping[str, Any] = CONTENT
             sha256=sha256_of(read),
             components=expected_components(read),
             by_architecture=bool(architectures_of(read)),
-            made_by="test",
-            **{**published, **values},
+            **{"made_by": "test", **published, **values},
         )
 
 
@@ -58,7 +57,7 @@ def make_ring(standard: Standard | None = None, slug: str = "stable", position: 
     is_new = values.pop("none", False) and standard is None
     since = values.pop("since", None)
     with scope(TEST):
-        ring = Ring.objects.create(name=slug.title(), slug=slug, position=position, **values)
+        ring = Ring.objects.create(**{"name": slug.title(), "slug": slug, "position": position, **values})
         if not is_new:
             give(ring, standard, since)
     return ring
