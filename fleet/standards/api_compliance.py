@@ -110,7 +110,7 @@ def history(
 ) -> dict[str, Any]:
     """How many sites were what, from the facts: what was found later about a moment counts for it."""
     found = compliance.over_time(request.who, narrowing.of(request), until=timezone.now(), span=span)
-    return {"since": found.since, "step_s": found.step_s, **found.states, "ratio": found.ratios()}
+    return {"since": found.since, "until": found.until, "step_s": found.step_s, **found.states, "ratio": found.ratios()}
 
 
 @router.get("/sites/{slug}/compliance", response=schemas.SiteComplianceOut, summary="How a site compares")

@@ -321,9 +321,13 @@ class SpreadPage(Schema):
 
 
 class HistoryOut(Schema):
-    """Counts at moments `step_s` apart from `since` on, and the share of conforming ones (null: nobody followed)."""
+    """Counts at moments `step_s` apart from `since` on, and at the last one, `until`.
+
+    `ratio` is the share of conforming ones; null where nobody followed a standard.
+    """
 
     since: datetime
+    until: datetime
     step_s: int
     conform: list[int]
     drift: list[int]

@@ -162,11 +162,17 @@ def spread(who: Scope, narrow: Narrow = EVERYTHING, *, kind: str = "", name: str
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """How many sites were what, at moments from `since` on, `step_s` apart."""
+    """How many sites were what, at moments from `since` on, `step_s` apart, and at the last one, `until`."""
 
     since: datetime
+    until: datetime
     step_s: int
     states: dict[str, list[int]] = field(default_factory=dict)
+
+    def moments_s(self) -> list[float]:
+        """The moments, in seconds since the epoch."""
+        number = len(self.states["conform"])
+        return [*(self.since.timestamp() + n * self.step_s for n in range(number - 1)), self.until.timestamp()]
 
     def ratios(self) -> list[float | None]:
         """Share of conforming ones among those that followed a standard; None where there were none."""
@@ -182,7 +188,7 @@ def over_time(who: Scope, narrow: Narrow = EVERYTHING, *, until: datetime, span:
     length, step_s = SPANS[span]
     last = int(until.timestamp()) // step_s * step_s
     since = datetime.fromtimestamp(last, tz=until.tzinfo) - length
-    bins = int(length.total_seconds()) // step_s + 1
+    bins = int(length.total_seconds()) // step_s + 2
     condition, values = narrow.sql(who, alias="i")
     found = _rows(
         f"""
@@ -195,10 +201,10 @@ def over_time(who: Scope, narrow: Narrow = EVERYTHING, *, until: datetime, span:
         SELECT bin, state, sum(step)::int FROM (
             SELECT state, GREATEST(0, ceil(extract(epoch FROM valid_from - %s) / %s))::int AS bin, 1 AS step FROM chosen
             UNION ALL
-            SELECT state, ceil(extract(epoch FROM valid_to - %s) / %s)::int, -1 FROM chosen WHERE valid_to IS NOT NULL
+            SELECT state, ceil(extract(epoch FROM valid_to - %s) / %s)::int, -1 FROM chosen WHERE valid_to <= %s
         ) AS steps GROUP BY 1, 2
         """,  # noqa: S608
-        [until, since, *values, since, step_s, since, step_s],
+        [until, since, *values, since, step_s, since, step_s, until],
     )
     states = {name: [0] * bins for name in ("conform", "drift", "unknown")}
     for number, state, step in found:
@@ -207,7 +213,7 @@ def over_time(who: Scope, narrow: Narrow = EVERYTHING, *, until: datetime, span:
     for column in states.values():
         for number in range(1, bins):
             column[number] += column[number - 1]
-    return Series(since, step_s, states)
+    return Series(since, until, step_s, states)
 
 
 def sites_of(who: Scope, narrow: Narrow = EVERYTHING) -> QuerySet[SiteCompliance]:

@@ -73,12 +73,11 @@ def compliance_page(request: ScopedRequest) -> HttpResponse:
 def compliance_history(request: ScopedRequest) -> HttpResponse:
     """Series for the chart: shares of sites, and their numbers, at moments of the span."""
     found = compliance.over_time(request.who, _narrow(request), until=timezone.now(), span=_span(request))
-    begin = found.since.timestamp()
     answer = {
-        "from": begin,
-        "to": timezone.now().timestamp(),
+        "from": found.since.timestamp(),
+        "to": found.until.timestamp(),
         "step_s": found.step_s,
-        "t": [begin + number * found.step_s for number in range(len(found.states["conform"]))],
+        "t": found.moments_s(),
         "ratio": found.ratios(),
         **found.states,
     }

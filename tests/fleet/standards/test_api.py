@@ -58,7 +58,7 @@ def test_a_standard_from_json_yaml_and_the_way_to_a_ring(api_client, make_site):
     spread = client.get("/api/v1/compliance/spread", {"kind": "kernel"}).json()["items"]
     assert spread == [{"kind": "kernel", "name": "linux", "version": "6.1.0-20-amd64", "digest": None, "sites": 1}]
     history = client.get("/api/v1/compliance/history", {"span": "24h"}).json()
-    assert (history["step_s"], len(history["drift"])) == (600, 145)
+    assert (history["step_s"], len(history["drift"])) == (600, 146)
     assert [row["standard"] for row in client.get("/api/v1/rings/stable/history").json()["items"]] == ["r1"]
 
 

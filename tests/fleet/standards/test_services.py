@@ -461,7 +461,7 @@ def test_figures_components_spread_and_history(make_site, make_provider):
         assert with_component(drifting, kind="kernel", name="linux", version="6.1.0-19-amd64").count() == 0
         assert with_component(drifting, kind="workload", name="pos", version="exited").get().site_id == older.pk
         series = over_time(TEST, until=datetime.now(UTC), span="24h")
-        assert len(series.states["conform"]) == 145
+        assert len(series.states["conform"]) == 146
         later = over_time(TEST, Narrow(providers=(own.pk,)), until=datetime.fromtimestamp(4e9, UTC), span="24h")
     assert {name: column[-1] for name, column in later.states.items()} == {"conform": 1, "drift": 2, "unknown": 1}
     assert later.ratios()[-1] == 0.25

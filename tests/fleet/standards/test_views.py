@@ -256,7 +256,7 @@ def test_figures_components_and_spread_are_on_the_page(signed_in):
 @pytest.mark.usefixtures("fleet")
 def test_the_chart_has_its_series(signed_in):
     body = signed_in("viewer").get("/compliance/history.json?span=24h&provider=own").json()
-    assert (body["step_s"], len(body["t"]), len(body["ratio"]), len(body["drift"])) == (600, 145, 145, 145)
+    assert (body["step_s"], len(body["t"]), len(body["ratio"]), len(body["drift"])) == (600, 146, 146, 146)
     assert signed_in("viewer").get("/compliance/history.json?span=x").json()["step_s"] == 3600
 
 
