@@ -18,6 +18,7 @@ INSTALLED_APPS = [
     "fleet.kit",
     "fleet.people",
     "fleet.rollouts",
+    "fleet.standards",
     "fleet.gateway",
     "fleet.signer",
     "fleet.stack",

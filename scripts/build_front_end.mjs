@@ -29,7 +29,7 @@ const ICONS = [
   "chevron-up", "clock", "columns-3", "copy", "cpu", "device-desktop", "device-tv", "dots-vertical", "download",
   "external-link", "filter", "focus-centered", "hand-stop", "history", "info-circle", "keyboard", "list-details",
   "logout", "map-2", "map-pin", "minus", "moon", "notes", "pencil", "phone", "player-pause", "player-play", "plus",
-  "refresh", "search", "server-2", "sun", "table", "upload", "user", "x",
+  "refresh", "search", "server-2", "shield-check", "stack-2", "sun", "table", "target", "upload", "user", "x",
 ];
 
 /** Text of a file of an installed package. */

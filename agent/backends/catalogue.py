@@ -57,10 +57,10 @@ WORKLOADS: Final[dict[Profile, tuple[WorkloadKind, ...]]] = {
 MAX_WORKLOADS: Final = 8
 
 _PLATFORMS: Final = (  # kernel, Debian release, and in how many of 100 sites
-    ("6.1.0-41-amd64", "12.12", 78),
-    ("6.1.0-40-amd64", "12.12", 13),
-    ("6.1.0-35-amd64", "12.11", 6),
-    ("5.10.0-36-amd64", "11.11", 3),
+    ("6.1.0-41-amd64", "12.12", 88),
+    ("6.1.0-40-amd64", "12.12", 7),
+    ("6.1.0-35-amd64", "12.11", 3),
+    ("5.10.0-36-amd64", "11.11", 2),
 )
 _AGENTS: Final = ((__version__, 90), ("0.0.9", 8), ("0.0.8", 2))
 _CONFIGS: Final = (("2026.11.2", 85), ("2026.11.1", 12), ("2026.9.4", 3))
@@ -91,7 +91,7 @@ def choose_components(kinds: tuple[WorkloadKind, ...], random: Random) -> tuple[
     config = random.choices([v for v, _ in _CONFIGS], weights=[share for _, share in _CONFIGS])[0]
     workloads = (
         make_component(
-            "workload", kind.name, random.choices(kind.versions, weights=(90, 8, 2)[: len(kind.versions)])[0]
+            "workload", kind.name, random.choices(kind.versions, weights=(96, 3, 1)[: len(kind.versions)])[0]
         )
         for kind in kinds
     )

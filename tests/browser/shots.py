@@ -43,6 +43,16 @@ SCREENS = {
     "site-new": "/sites/new/",
     "site-import": "/sites/import/",
     "waiting": "/sites/waiting/",
+    "compliance": "/compliance/?span=24h",
+    "compliance-unknown": "/compliance/?state=unknown&provider=meseta-cloud",
+    "standards": "/standards/",
+    "standard": "/standards/shops-2026.11-r3/",
+    "standard-new": "/standards/new/",
+    "standard-yaml": "/standards/new/?from=shops-2026.11-r2&as=yaml",
+    "standard-diff": "/standards/diff/?before=shops-2026.11-r2&after=shops-2026.11-r3",
+    "standard-give": "/standards/shops-2026.11-r3/give/?ring=stable",
+    "rings": "/rings/",
+    "ring": "/rings/stable/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",
@@ -59,6 +69,11 @@ FULL_PAGE = {
     "site-desired-apply",
     "site-new",
     "site-import",
+    "compliance",
+    "standard",
+    "standard-new",
+    "standard-give",
+    "ring",
 }
 
 # A day of figures for one site, with half an hour in which nobody measured.
@@ -81,6 +96,16 @@ SELECT id, provider_id, %s, %s, now() - make_interval(mins => %s), now() - make_
 FROM edge_sites_site WHERE slug = %s
 """
 
+# A day of compliance: a standard that most sites have reached within half of it.
+_COMPLIED = """
+INSERT INTO standards_complianceinterval (site_id, provider_id, standard_id, state, valid_from, valid_to, recorded_at,
+    closed_at, source, evidence)
+SELECT c.site_id, c.provider_id, c.standard_id, w.state, now() - make_interval(mins => w.begin),
+    LEAST(c.since, now() - make_interval(mins => w.finish)), now(), now(), 'inference', '{}'
+FROM (SELECT *, 700 - (site_id * 97) % 640 AS reached FROM standards_sitecompliance WHERE standard_id IS NOT NULL) c,
+    LATERAL (VALUES ('drift', 1380, c.reached), ('conform', c.reached, 0)) AS w(state, begin, finish)
+"""
+
 
 class Demo(Stage):
     """The Stage with the demo company on it."""
@@ -91,6 +116,7 @@ class Demo(Stage):
         state = State(base=self.folder, runtime=self.folder, service_user=None)
         (self.folder / "demo").mkdir()
         self.start()
+        self.start_worker("worker")
         self.run(processes.web(self._options(), self.environ))
         with slow_passwords():
             seed(state, number=SITES, port=self.port - 1, password=PASSWORD)
@@ -123,6 +149,8 @@ class Demo(Stage):
             end = max(1, begin - dice.randrange(4, 50))
             _run(_INTERVAL, axis, kind, begin, end, begin, end, site.slug)
         _run(_INTERVAL, "availability", "down", 300, 270, 300, 270, SITE)
+        wait_for(lambda: query("SELECT count(*) FROM standards_sitecompliance WHERE state = 'drift'")[0][0] >= 3, 60)
+        _run(_COMPLIED)
         wait_for(
             lambda: query("SELECT count(*) FROM edge_sites_sitestate WHERE reachability = 'unreachable'")[0][0] >= 1,
             120,

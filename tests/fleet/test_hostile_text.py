@@ -12,13 +12,15 @@ import pytest
 from django.utils import timezone
 
 from agent.protocol import Component, Workload
+from fleet.standards.services.judging import judge_due
 from sites.models import DesiredDocument, JournalEntry, JournalEnvelope, Site, SiteDesired
 from sites.services.desired import EMPTY
 from sites.services.reports import record_reports
 from sites.services.sites import update_site
 from tests.conftest import TEST, everything
 from tests.database import OWNER
-from tests.meta.routes import PAGES, PROVIDER, SITE
+from tests.fleet.standards.factories import IMAGE, make_ring, make_standard
+from tests.meta.routes import PAGES, PROVIDER, RING, SITE, STANDARD
 from tests.sites.builders import a_report, polled
 from tests.sites.identities import keys
 
@@ -117,7 +119,19 @@ def site(make_provider: Any, make_site: Any) -> Site:
         )
         record_reports([replace(result, report=report)], poller="test")
     write_journal(site)
+    write_standard(site)
     return site
+
+
+def write_standard(site: Site) -> None:
+    """A standard and a ring of hostile words, and the site judged by them."""
+    words = " ".join(HOSTILE)
+    workload = {"name": "pos", "image": IMAGE, "version": words[:120], "config": {"env": {"A": words}}}
+    notes = {"notes": words, "made_by": HOSTILE[0]}
+    content = {"workloads": [workload], "os": {"kernel": HOSTILE[0]}}
+    make_ring(make_standard("hostile-r0", content, **notes), "hostile", name=words[:60], note=words[:400])
+    make_standard("hostile-r1", content, state="draft", published_at=None, published_by="", **notes)
+    judge_due()
 
 
 def write_journal(site: Site) -> None:
@@ -174,7 +188,7 @@ READABLE = [route for route in PAGES if "GET" in route.methods]
 @pytest.mark.parametrize("route", READABLE, ids=str)
 def test_no_page_takes_hostile_text_for_markup(site, signed_in, route):
     client = signed_in("admin", username="<probe>" if route.path == "" else "")
-    slug = {SITE: "hostile-site", PROVIDER: "hostile"}.get(route.about, "")
+    slug = {SITE: "hostile-site", PROVIDER: "hostile", STANDARD: "hostile-r1", RING: "hostile"}.get(route.about, "")
     shown = 0
     for query in ({}, {"q": HOSTILE[2]}, {"site": "hostile-site"}, {"state": HOSTILE[1], "region": HOSTILE[3]}):
         for fragment in (False, True):
@@ -187,7 +201,7 @@ def test_no_page_takes_hostile_text_for_markup(site, signed_in, route):
                 # Only our own files are scripts; nothing is written between the tags.
                 assert all((script.get("src") or "").startswith("/static/") for script in reader.scripts)
                 shown += " ".join(reader.text).count("probe")
-    if route.about in (SITE, PROVIDER) and route.path != "sites/<slug:slug>/samples.json":
+    if route.about in (SITE, PROVIDER, STANDARD, RING) and route.path != "sites/<slug:slug>/samples.json":
         assert shown > 0, "the hostile text is not on the page, so this proved nothing"
 
 

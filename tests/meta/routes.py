@@ -7,6 +7,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, get_resolver
 
 SITE, PROVIDER, PLAIN, ACCOUNT, MACHINE, API = "site", "provider", "plain", "account", "machine", "api"
+STANDARD, RING = "standard", "ring"
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Route:
 
     def at(self, slug: str = "") -> str:
         """Its address with a slug put in."""
-        return "/" + self.path.replace("<slug:slug>", slug).replace("{slug}", slug)
+        return "/" + self.path.replace("<slug:slug>", slug).replace("{slug}", slug).replace("<str:name>", slug)
 
     def __str__(self) -> str:
         return self.path or "(overview)"
@@ -64,6 +65,24 @@ PAGES = (
         Route(f"sites/<slug:slug>/identity/{step}/", SITE, POST)
         for step in ("join", "accept", "reject", "revoke", "freeze", "thaw")
     ),
+    Route("sites/<slug:slug>/compliance/", SITE),
+    Route("compliance/", PLAIN),
+    Route("compliance/history.json", PLAIN),
+    Route("compliance/export.csv", PLAIN),
+    Route("standards/", PLAIN),
+    Route("standards/new/", PLAIN, GET_POST),
+    Route("standards/diff/", PLAIN),
+    Route("standards/<str:name>/", STANDARD),
+    Route("standards/<str:name>/edit/", STANDARD, GET_POST),
+    *(Route(f"standards/<str:name>/{step}/", STANDARD, POST) for step in ("publish", "withdraw", "delete")),
+    Route("standards/<str:name>/give/", STANDARD, GET_POST),
+    Route("rings/", PLAIN),
+    Route("rings/new/", PLAIN, GET_POST),
+    Route("rings/count/", PLAIN),
+    Route("rings/order/", PLAIN, POST),
+    Route("rings/<slug:slug>/", RING, GET_POST),
+    Route("rings/<slug:slug>/delete/", RING, POST),
+    Route("rings/<slug:slug>/release/", RING, POST),
     Route("providers/", PLAIN),
     Route("providers/new/", PLAIN, GET_POST),
     Route("providers/<slug:slug>/", PROVIDER),

@@ -7,10 +7,24 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from agent.protocol import Component
+from fleet.standards.services.judging import judge_due
 from sites.models import Provider, Site, SiteDesired
 from sites.services.reports import record_reports
 from tests.database import OWNER, rows
-from tests.meta.routes import ACCOUNTS, API_ROOT, MACHINES, PAGES, PLAIN, PROVIDER, SITE, Route, known_patterns
+from tests.fleet.standards.factories import make_ring, make_standard
+from tests.meta.routes import (
+    ACCOUNTS,
+    API_ROOT,
+    MACHINES,
+    PAGES,
+    PLAIN,
+    PROVIDER,
+    RING,
+    SITE,
+    STANDARD,
+    Route,
+    known_patterns,
+)
 from tests.openapi import operations
 from tests.sites.builders import polled
 from tests.sites.identities import FINGERPRINT, certificate, enrolled, freeze_row, keys, ready_for
@@ -20,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("plain_static")
 
 FOREIGN_WORDS = (b"quagga", b"Quagga", b"Qville", b"Islands-Q", b"9.9.9-q", b"203.0.113.77", b"owner-q", b"ring-q")
 
+OWN = {SITE: "own-site", PROVIDER: "own", STANDARD: "own-r1", RING: "own-ring"}
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
     "provider_operator": {"role": "provider_operator", "provider": True},
@@ -70,6 +85,9 @@ def fleet(make_provider: Any, make_site: Any) -> Provider:
     for _ in range(3):
         record_reports([polled(ours, "down")], poller="test")
         record_reports([polled(theirs, "down", components=(Component("kernel", "linux", "9.9.9-q"),))], poller="test")
+    make_ring(make_standard("own-r0"), "own-ring")
+    make_standard("own-r1", state="draft", published_at=None, published_by="")
+    judge_due()
     return own
 
 
@@ -93,6 +111,7 @@ def contents() -> list[Any]:
         *("edge_sites_pollschedule", "edge_sites_stateinterval", "kit_auditentry"),
         *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
+        *("standards_standard", "standards_ring", "standards_ringstandard"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -227,6 +246,7 @@ QUERIES: list[dict[str, str]] = [
     {"range": "30d"},
     {"identity": "frozen"},
     {"identity": "waiting", "life": "all"},
+    {"state": "all", "sort": "-since", "kind": "kernel", "name": "linux"},
 ]
 
 
@@ -250,6 +270,9 @@ def test_ids_and_slugs_of_foreign_objects_in_queries_find_nothing(client_of, mem
         ("/overview/attention/", {"provider": provider}),
         ("/overview/figures/", {"provider": provider}),
         ("/sites/", {"provider": provider, "region": "Islands-Q", "ring": "ring-q"}),
+        ("/compliance/", {"provider": "quagga", "ring": "ring-q", "region": "Islands-Q", "state": "all"}),
+        ("/compliance/export.csv", {"region": "Islands-Q", "state": "all"}),
+        ("/compliance/history.json", {"region": "Islands-Q"}),
         ("/sites/export.csv", {"provider": provider}),
         ("/sites/export.csv", {"region": "Islands-Q", "life": "all"}),
     ):
@@ -343,7 +366,7 @@ def test_without_a_session_every_page_leads_to_the_sign_in(fleet, route, cookie)
     client = Client()
     if cookie:
         client.cookies["__Host-session"] = cookie
-    slug = {SITE: "own-site", PROVIDER: "own"}.get(route.about, "")
+    slug = OWN.get(route.about, "")
     before = contents()
     for method in route.methods:
         response = call(client, route, method, slug)
@@ -394,7 +417,7 @@ def test_every_form_needs_its_token(fleet, make_person, route, headers):
     client = Client(enforce_csrf_checks=True)
     client.force_login(make_person("admin"))
     client.get("/accounts/password/change/")
-    slug = {SITE: "own-site", PROVIDER: "own"}.get(route.about, "")
+    slug = OWN.get(route.about, "")
     body = body_for(route, fleet)
     if "Origin" in headers:
         body["csrfmiddlewaretoken"] = client.cookies["__Host-csrf"].value
@@ -420,7 +443,7 @@ def test_a_form_with_its_token_is_taken(fleet, make_person):
 @pytest.mark.parametrize("route", PAGES, ids=str)
 def test_other_methods_are_refused(fleet, signed_in, route):
     client = signed_in("admin")
-    slug = {SITE: "own-site", PROVIDER: "own"}.get(route.about, "")
+    slug = OWN.get(route.about, "")
     before = contents()
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"} - set(route.methods):
         assert client.generic(method, route.at(slug)).status_code == 405, method

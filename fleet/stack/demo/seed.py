@@ -18,6 +18,7 @@ from fleet.people.services import make_user
 from fleet.stack.demo.company import COMPANY, HOST_SITE_UUID, MAIL_DOMAIN, PROVIDERS, USERS
 from fleet.stack.demo.fleet import has_identities, write_fleet_files, write_join
 from fleet.stack.demo.sites import NAMESPACE, SMALL_FLEET, DemoSite, demo_sites
+from fleet.stack.demo.standards import make_standards
 from fleet.stack.processes import HOST_AGENT
 from fleet.stack.state import State, write_private
 from sites.models import PollSchedule, Provider, Site, SiteIdentity
@@ -44,6 +45,7 @@ def seed(state: State, *, number: int, port: int, password: str) -> dict[str, in
     with scope(ACTOR):
         providers = _providers()
         counts = _sites(_Notes(state), simulated, providers, port, now)
+        make_standards(ACTOR)
         audit.record(
             ACTOR,
             "demo.seed",

@@ -140,7 +140,7 @@ class _Region:
             host=host_of(place),
             process=process,
             profile=profile,
-            workloads={"factory": 6, "warehouse": 4, "shop": 3}[profile] + random.randrange(3),
+            workloads={"factory": 7, "warehouse": 5, "shop": 4}[profile],
             seed=index + 1,
         )
 
