@@ -265,3 +265,14 @@ def test_the_action_of_a_class_may_be_to_roll_back_all():
     stage.goes_back(*range(1, 7))
     stage.tick()
     assert stage.rollout.state is RolloutState.ROLLED_BACK
+
+
+def test_the_worst_of_the_classes_that_failed_decides_what_is_done():
+    actions = {Failure.PULL_FAILED: Action.CONTINUE, Failure.UNHEALTHY: Action.ROLL_BACK_ALL}
+    stage = Stage(make_plan([wave(1, 5, FailureLimit((), count=2)), wave(6, 9)], actions=actions))
+    stage.tick()
+    stage.fails(1, failure=Failure.PULL_FAILED)
+    stage.fails(2, failure=Failure.APPLY_FAILED)
+    stage.fails(3, failure=Failure.UNHEALTHY)
+    stage.tick()
+    assert stage.rollout.state is RolloutState.ROLLING_BACK

@@ -9,6 +9,7 @@ from agent.protocol.desired import DesiredState
 from fleet.rollouts.engine import commands
 from fleet.rollouts.engine.actions import DocumentKind
 from fleet.rollouts.engine.facts import PROGRESS_OF_AGENT, Progress, Taken
+from fleet.rollouts.gates import FailureLimit
 from fleet.rollouts.plan import Caps, Lane, Patience, Retry, Times
 from fleet.rollouts.states import Failure, LaneState, RolloutState, StepState, Wait
 from tests.fleet.rollouts.stage import Stage, make_plan, wave
@@ -190,6 +191,52 @@ def test_after_the_end_a_site_catches_up_in_the_lane_and_changes_no_state():
     stage.fails(2)
     stage.tick()
     assert (stage.rollout.state, stage.state(2)) == ("succeeded", "failed")
+
+
+def test_what_fails_in_the_lane_holds_no_wave():
+    stage = Stage(make_plan([wave(1, 2, FailureLimit((), count=1)), wave(3, 4)]))
+    stage.dark(2, sent=False)
+    stage.tick()
+    stage.applied(1)
+    stage.tick()
+    stage.site(2, reachable=True)
+    stage.run(2, every=1)
+    stage.fails(2)
+    stage.run(60)
+    assert (stage.state(2), stage.waves()) == ("failed", "passed open")
+    stage.applied(3, 4)
+    stage.tick()
+    assert stage.rollout.state is RolloutState.SUCCEEDED
+
+
+def test_a_step_at_work_in_the_lane_keeps_no_rollout_open():
+    stage = Stage()
+    stage.dark(2, sent=False)
+    stage.tick()
+    stage.applied(1, 3)
+    stage.tick()
+    stage.site(2, reachable=True)
+    stage.run(2, every=1)
+    stage.applied(4, 5, 6)
+    stage.tick()
+    assert (stage.rollout.state, stage.state(2), stage.step(2).lane) == ("succeeded", "claimed", True)
+    stage.applied(2)
+    stage.tick()
+    assert stage.state(2) is StepState.PROVEN
+
+
+def test_a_site_that_was_left_behind_for_more_than_silence_does_not_join_its_wave_again():
+    plan = make_plan([wave(1, 2)], patience=Patience(defer_s=600), times=Times(soak_s=0, apply_s=7_200))
+    stage = Stage(plan)
+    stage.site(2, busy_until=stage.now + timedelta(days=1))
+    stage.run(700)
+    assert stage.state(2) is StepState.CATCH_UP
+    stage.site(2, busy_until=None)
+    stage.run(60)
+    assert (stage.state(2), stage.waves()) == ("catch_up", "open")
+    stage.applied(1)
+    stage.run(3, every=1)
+    assert (stage.state(2), stage.step(2).lane) == ("claimed", True)
 
 
 def test_the_lane_has_its_own_cap():
