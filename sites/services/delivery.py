@@ -103,6 +103,8 @@ def record_answers(answers: Sequence[tuple[Delivery, PutDesired]]) -> None:
             row.answer_reason, row.answer_detail = answer.reason, answer.detail[:300]
             row.answered_at, row.tries = now, 0
             row.due_at = now + ASK_AGAIN if not refused or answer.reason in PASSING else None
+            if not refused and (row.reported_epoch, row.reported_version) == delivery.document:
+                row.due_at = now  # an earlier answer was lost: its reports have said all, and will not bring us back
         fields = ["answer", "answer_reason", "answer_detail", "answered_at", "tries", "due_at"]
         write_back(rows, fields)
         alarms = [pk for pk, (_, answer) in said.items() if answer.state == "refused" and answer.reason in ALARMS]

@@ -265,6 +265,18 @@ class TestDelivery:
         record_told([(one, Told(told(identity, row, "applied").status, None, b""))])
         assert owned(DesiredReceipt).count() == 1
 
+    def test_a_site_whose_answer_was_lost_is_asked_at_once_for_its_receipt(self, joined: Any) -> None:
+        site, identity = joined()
+        row = apply(site)
+        sign(row)
+        owned(SiteDesired).update(reported_epoch=1, reported_version=1, reported_state="applied")
+        (one,) = due()
+        record_answers([(one, PutDesired(state="unchanged"))])
+        (one,) = due()
+        assert one.answer == "accepted"
+        record_told([(one, told(identity, row, "applied"))])
+        assert (due(), owned(DesiredReceipt).get().state) == ([], "applied")
+
     def test_a_refusal_is_kept_and_an_alarm_is_audited(self, joined: Any) -> None:
         site, _ = joined()
         sign(apply(site))
