@@ -93,7 +93,8 @@ def test_a_row_that_is_in_two_lists_of_a_tick_is_moved_once():
 
 
 def test_a_site_that_falls_silent_before_its_rollback_was_sent_frees_its_slot_at_once():
-    stage = done_stage(caps=Caps(in_flight=1))
+    stage = done_stage()
+    stage.db.plan = make_plan(caps=Caps(in_flight=1))
     stage.do(commands.roll_back, "the tills are slow")
     stage.tick()
     first = next(step.site for step in stage.db.steps.values() if step.state is StepState.ROLLING_BACK)
