@@ -448,7 +448,7 @@ def test_an_update_that_cuts_the_uplink_of_every_site_stops_in_wave_1():
 
 
 @pytest.mark.parametrize(
-    ("sites", "lost", "holds"), [(1_000, 2, False), (1_000, 3, True), (100, 1, False), (100, 2, True)]
+    ("sites", "lost", "holds"), [(1_000, 2, False), (1_000, 3, True), (100, 1, False), (100, 2, True), (120, 2, False)]
 )
 def test_elsewhere_three_lost_sites_or_2_percent_hold(sites, lost, holds):
     stage = Stage(make_plan([wave(1, sites)], caps=Caps(in_flight=sites)))
