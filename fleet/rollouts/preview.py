@@ -234,7 +234,7 @@ def _notes(wave: Wave, sites: Sequence[PlanSite], memo: _Openings, start: dateti
         "nothing to roll back to": [site for site in sites if site.origin is Origin.NONE],
     }.items():
         if found:
-            yield Note("warning", f"Wave {wave.name!r}: {_named(found)} has {reason}.")
+            yield Note("warning", f"Wave {wave.name!r}: {reason}: {_named(found)}.")
     answering = sum(site.reachable for site in sites)
     for gate in wave.all_gates:
         match gate:

@@ -67,6 +67,7 @@ class Database:
         self.dropped = 0
         self._index: dict[tuple[int, bool, StepState], dict[int, None]] = {}
         self._due: list[tuple[datetime, int]] = []
+        self._taken: list[int] = []
         self._changed: dict[int, None] = {}
         self._make_steps()
 
@@ -122,6 +123,7 @@ class Database:
         for _ in range(_MOST_AT_ONCE):
             actions = decide(self.snapshot(), now)
             self.apply(actions)
+            self._put_back()
             said += actions
             if not wants_another(actions):
                 break
@@ -147,11 +149,20 @@ class Database:
             due_at, step_id = heappop(self._due)
             if self.steps[step_id].due_at == due_at:
                 found[step_id] = None
+                self._taken.append(step_id)
         for step_id in found:
             step = self.steps[step_id]
             is_watched = self.rollout.state in _OPEN and _is_watched(step)
             if step.state is not StepState.QUEUED and (is_watched or step.state not in ENDED_STEPS):
                 yield step_id
+
+    def _put_back(self) -> None:
+        """A step stays due until it moves, or is to be looked at later."""
+        for step_id in self._taken:
+            due_at = self.steps[step_id].due_at
+            if due_at is not None and due_at <= self.now and self.steps[step_id].state is not StepState.QUEUED:
+                heappush(self._due, (due_at, step_id))
+        self._taken.clear()
 
     def _queued(self, wanted: Asks, *, lane: bool) -> list[Look]:
         limit = wanted.lane if lane else wanted.queued

@@ -67,8 +67,8 @@ def test_a_preview_says_what_each_wave_means():
     assert (first.sites, first.by_provider, first.offline_now, first.bytes_total) == (4, {2: 2, 1: 2}, 1, 200)
     assert (first.lack_space, first.lack_origin) == ((1, 3), (2,))
     assert levels(result.notes) == [
-        ("warning", "Wave '1 to 4': 2 sites (shop 1, shop 3) has too little disk space."),
-        ("warning", "Wave '1 to 4': 1 sites (shop 2) has nothing to roll back to."),
+        ("warning", "Wave '1 to 4': too little disk space: 2 sites (shop 1, shop 3)."),
+        ("warning", "Wave '1 to 4': nothing to roll back to: 1 sites (shop 2)."),
     ]
     assert (result.may_start, result.people, result.bytes_total) == (True, 1, 200)
 

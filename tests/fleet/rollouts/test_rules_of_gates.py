@@ -142,6 +142,16 @@ def test_a_person_at_the_gate():
     assert stage.waves() == "passed open"
 
 
+def test_after_a_retry_a_person_is_asked_again():
+    stage = Stage(make_plan([wave(1, 3, Human(), STRICT)]))
+    stage.tick()
+    stage.applied(1, 2, 3)
+    stage.tick()
+    stage.do(commands.answer, 0, yes=False)
+    stage.do(commands.resume, Choice.RETRY)
+    assert stage.rollout.reason == "inconclusive: a person has not answered"
+
+
 def test_the_sla_budget_gate_says_that_it_is_not_configured():
     stage = Stage(make_plan([wave(1, 3, SlaBudget(0.5))]))
     stage.tick()

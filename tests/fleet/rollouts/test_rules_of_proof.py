@@ -239,6 +239,20 @@ def test_a_site_that_was_left_behind_for_more_than_silence_does_not_join_its_wav
     assert (stage.state(2), stage.step(2).lane) == ("claimed", True)
 
 
+def test_a_site_that_comes_back_while_its_wave_is_held_waits_for_what_people_choose():
+    stage = Stage(make_plan([wave(1, 3, FailureLimit((), count=1))]))
+    stage.dark(2, sent=False)
+    stage.tick()
+    stage.fails(1)
+    stage.tick()
+    stage.site(2, reachable=True)
+    stage.run(60)
+    assert (stage.waves(), stage.state(2)) == ("held", "catch_up")
+    stage.do(commands.resume, commands.Choice.RETRY)
+    stage.run(2, every=1)
+    assert (stage.state(2), stage.step(2).lane) == ("claimed", False)
+
+
 def test_the_lane_has_its_own_cap():
     stage = Stage(make_plan([wave(1, 9)], lane=Lane(in_flight=2)))
     stage.dark(*range(2, 10), sent=False)
@@ -434,7 +448,7 @@ def test_an_update_that_cuts_the_uplink_of_every_site_stops_in_wave_1():
 
 
 @pytest.mark.parametrize(
-    ("sites", "lost", "holds"), [(1_000, 2, False), (1_000, 3, True), (100, 1, False), (100, 2, True)]
+    ("sites", "lost", "holds"), [(1_000, 2, False), (1_000, 3, True), (100, 1, False), (100, 2, True), (120, 2, False)]
 )
 def test_elsewhere_three_lost_sites_or_2_percent_hold(sites, lost, holds):
     stage = Stage(make_plan([wave(1, sites)], caps=Caps(in_flight=sites)))

@@ -82,6 +82,33 @@ def test_abort_may_send_back_what_is_at_work():
     assert stage.rollout.state is RolloutState.ABORTED
 
 
+def test_a_row_that_is_in_two_lists_of_a_tick_is_moved_once():
+    stage = Stage(make_plan([wave(1, 4)], caps=Caps(in_flight=2), abort="roll_back"))
+    stage.tick()
+    stage.given()
+    stage.fails(1)
+    stage.do(commands.abort, "wrong standard")
+    assert (stage.states(), stage.db.dropped) == ("failed rolling_back skipped skipped", 0)
+    assert stage.given() == [(2, DocumentKind.ROLLBACK)]
+
+
+def test_a_site_that_falls_silent_before_its_rollback_was_sent_frees_its_slot_at_once():
+    stage = done_stage()
+    stage.db.plan = make_plan(caps=Caps(in_flight=1))
+    stage.do(commands.roll_back, "the tills are slow")
+    stage.tick()
+    first = next(step.site for step in stage.db.steps.values() if step.state is StepState.ROLLING_BACK)
+    stage.dark(first, sent=False)
+    stage.tick()
+    assert stage.state(first) is StepState.ROLLBACK_WAITING
+    second = next(step.site for step in stage.db.steps.values() if step.state is StepState.ROLLING_BACK)
+    stage.dark(second, sent=True)
+    stage.run(300)
+    assert stage.state(second) is StepState.ROLLING_BACK
+    stage.run(400)
+    assert stage.state(second) is StepState.ROLLBACK_WAITING
+
+
 def test_abort_of_a_frozen_rollout_thaws_what_is_to_finish():
     stage = Stage(make_plan([wave(1, 2)]))
     stage.tick()
