@@ -1,5 +1,6 @@
 """From a report to the verdict, with real worker, poller and agents: within two seconds, and for that site alone."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_a_workload_that_stops_is_drift_within_two_seconds_of_the_report(system,
     wait_for(lambda: state_of(site) == "drift", 30, what="drift")
     ((_, differences, judged_at),) = query(COMPARED, site.pk)
     ((told_at,),) = query("SELECT workloads_at FROM edge_sites_sitestate WHERE site_id = %s", site.pk)
-    assert [(one["kind"], one["verb"]) for one in differences] == [("workload", "stopped")]
+    assert [(one["kind"], one["verb"]) for one in json.loads(differences)] == [("workload", "stopped")]
     assert (judged_at - told_at).total_seconds() < LATENCY_S
     assert query("SELECT compliance FROM edge_sites_sitestate WHERE site_id = %s", site.pk) == [("drift",)]
     system.judge("up", site)
@@ -56,6 +57,9 @@ def test_a_workload_that_stops_is_drift_within_two_seconds_of_the_report(system,
 def test_a_site_that_falls_silent_is_unknown_since_it_was_last_heard(system, sites):
     site = sites[0]
     before = state_of(site)
+    # Else it was never heard since it was first judged, and a span does not begin before the one that it ends.
+    heard = "SELECT 1 FROM edge_sites_sitestate t JOIN standards_sitecompliance c USING (site_id)"
+    wait_for(lambda: query(f"{heard} WHERE site_id = %s AND t.last_good_at > c.since", site.pk), what="a later report")
     system.fail("dark", site)
     wait_for(lambda: state_of(site) == "unknown", 60, what="unknown")
     ((since, proven_at),) = query("SELECT since, proven_at FROM standards_sitecompliance WHERE site_id = %s", site.pk)
