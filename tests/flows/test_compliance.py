@@ -11,7 +11,7 @@ from tests.flows.system import System, all_up, query, wait_for
 
 STANDS = WORKLOADS["factory"][:3]
 LATENCY_S = 2.5
-COMPARED = "SELECT state, differences, judged_at FROM standards_sitecompliance WHERE site_id = %s"
+COMPARED = "SELECT state, differences #>> '{0,verb}', judged_at FROM standards_sitecompliance WHERE site_id = %s"
 
 
 def content() -> dict[str, Any]:
@@ -43,9 +43,9 @@ def test_a_workload_that_stops_is_drift_within_two_seconds_of_the_report(system,
     others = {one.pk: query(COMPARED, one.pk) for one in sites if one is not site}
     system.judge("down", site)
     wait_for(lambda: state_of(site) == "drift", 30, what="drift")
-    ((_, differences, judged_at),) = query(COMPARED, site.pk)
+    ((_, verb, judged_at),) = query(COMPARED, site.pk)
     ((told_at,),) = query("SELECT workloads_at FROM edge_sites_sitestate WHERE site_id = %s", site.pk)
-    assert [(one["kind"], one["verb"]) for one in differences] == [("workload", "stopped")]
+    assert verb == "stopped"
     assert (judged_at - told_at).total_seconds() < LATENCY_S
     assert query("SELECT compliance FROM edge_sites_sitestate WHERE site_id = %s", site.pk) == [("drift",)]
     system.judge("up", site)
