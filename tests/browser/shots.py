@@ -102,7 +102,7 @@ INSERT INTO standards_complianceinterval (site_id, provider_id, standard_id, sta
     closed_at, source, evidence)
 SELECT c.site_id, c.provider_id, c.standard_id, w.state, now() - make_interval(mins => w.begin),
     LEAST(c.since, now() - make_interval(mins => w.finish)), now(), now(), 'inference', '{}'
-FROM (SELECT *, 700 - (site_id * 97) % 640 AS reached FROM standards_sitecompliance WHERE standard_id IS NOT NULL) c,
+FROM (SELECT *, 700 - mod(site_id * 97, 640) AS reached FROM standards_sitecompliance WHERE standard_id IS NOT NULL) c,
     LATERAL (VALUES ('drift', 1380, c.reached), ('conform', c.reached, 0)) AS w(state, begin, finish)
 """
 
