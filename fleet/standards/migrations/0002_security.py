@@ -130,7 +130,7 @@ class Migration(migrations.Migration):
         # Both are written for a viewer of some providers by the trigger alone, when a site is handed over.
         protect("standards_sitecompliance"),
         protect("standards_complianceinterval", grants=FACT),
-        protect("standards_duesite", scoped_grants=("INSERT",)),
+        protect("standards_duesite", scoped_grants=("SELECT", "INSERT")),
         migrations.RunSQL(
             "GRANT SELECT, INSERT, DELETE ON standards_componentverdict TO app_wide",
             "REVOKE ALL ON standards_componentverdict FROM app_wide",

@@ -51,7 +51,7 @@ PROTECTED = {
     "sample_1h": (KEEP, READ),
     "sample_5m": (KEEP, READ),
     "standards_complianceinterval": (ADD, ADD),
-    "standards_duesite": (ALL, {"INSERT"}),
+    "standards_duesite": (ALL, {"SELECT", "INSERT"}),
     "standards_ring": (ALL, READ),
     "standards_ringstandard": (ADD, READ),
     "standards_sitecompliance": (ALL, ALL),
