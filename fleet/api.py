@@ -14,6 +14,8 @@ from ninja.security import APIKeyCookie, HttpBearer
 from fleet.error_pages import database_away, error_json, not_storable
 from fleet.kit.errors import DomainError
 from fleet.people.models import User
+from fleet.standards.api import router as standards_router
+from fleet.standards.api_compliance import router as compliance_router
 from sites.api import router as sites_router
 from sites.api_desired import router as desired_router
 from sites.api_identity import router as identity_router
@@ -67,6 +69,8 @@ api.add_router("", sites_router, tags=["sites"])
 api.add_router("", identity_router, tags=["identity"])
 api.add_router("", journal_router, tags=["journal"])
 api.add_router("", desired_router, tags=["desired"])
+api.add_router("", standards_router, tags=["standards"])
+api.add_router("", compliance_router, tags=["compliance"])
 
 
 @api.exception_handler(DomainError)

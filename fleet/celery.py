@@ -11,15 +11,22 @@ from celery.signals import task_prerun
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 app = Celery("archipelago")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["sites"])
+app.autodiscover_tasks(["sites", "fleet.standards"])
 
 app.conf.task_routes = {
     "sites.tasks.claim_due": {"queue": "tick"},
     "sites.tasks.roll_up": {"queue": "slow"},
+    "fleet.standards.tasks.judge_everything": {"queue": "slow"},
 }
 # Messages expire before the next of their kind comes, so a stopped worker finds no heap of old ones.
 app.conf.beat_schedule = {
     "claim due sites": {"task": "sites.tasks.claim_due", "schedule": 1.0, "options": {"expires": 2}},
+    "judge sites that changed": {"task": "fleet.standards.tasks.judge", "schedule": 1.0, "options": {"expires": 2}},
+    "judge all sites": {
+        "task": "fleet.standards.tasks.judge_everything",
+        "schedule": 600.0,
+        "options": {"expires": 500},
+    },
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {
         "task": "sites.tasks.keep_partitions",

@@ -17,6 +17,7 @@ HTTPS = env.flag("HTTPS", default=True)
 INSTALLED_APPS = [
     "fleet.kit",
     "fleet.people",
+    "fleet.standards",
     "fleet.gateway",
     "fleet.signer",
     "fleet.stack",

@@ -5,10 +5,10 @@ place of the digest of one that was put before (`config_sha256`).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -29,10 +29,12 @@ from agent.protocol.desired import (
     encode_document,
 )
 
+T = TypeVar("T")
 MAX_DRAFT_CHARS: Final = 1 << 20
 # What a member must look like, for people.
-_FORMS: Final = {
+FORMS: Final = {
     "image": "an image is named with its digest: registry/name@sha256: and 64 hex digits, in lower case",
+    "images": "an image is named with its digest: registry/name@sha256: and 64 hex digits, in lower case",
     "name": "a name has up to 63 lower-case letters, digits and hyphens, and no hyphen at either end",
     "volume": "a volume's name has up to 63 lower-case letters, digits and hyphens",
     "blob": "a wheel is named by its digest: sha256: and 64 hex digits",
@@ -40,6 +42,7 @@ _FORMS: Final = {
     "target": "a path begins with /",
     "folder": "a path begins with /",
 }
+_NO_TEXT: Final = ("`float`", "`int`", "`bool`", "`date`", "`datetime`")
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -79,10 +82,15 @@ class Draft:
 
 def read_text(text: str) -> Draft:
     """The draft in a text. Raises DraftError for the first thing that is wrong, with its place."""
+    return read_value(json_in(text))
+
+
+def json_in(text: str) -> object:
+    """The value of a text of JSON that people wrote: no member twice, no NaN, bounded. Raises DraftError."""
     if len(text) > MAX_DRAFT_CHARS:
         raise DraftError("", f"this is longer than {MAX_DRAFT_CHARS} characters")
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        value: object = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise DraftError(f"line {error.lineno}, column {error.colno}", error.msg) from None
     except RecursionError:
@@ -91,34 +99,48 @@ def read_text(text: str) -> Draft:
         raise
     except ValueError as error:  # a number of thousands of digits
         raise DraftError("", str(error)) from None
-    return read_value(value)
+    return value
 
 
 def read_value(value: object) -> Draft:
     """The draft in a value that was JSON. Raises DraftError."""
+    draft = converted(value, _Draft)
+    workloads, configs = apart(draft.workloads)
+    content = {**msgspec.to_builtins(draft), "workloads": workloads}
+    check(content)
+    return Draft(content, configs)
+
+
+def converted(value: object, kind: type[T]) -> T:
+    """The value as this struct. Raises DraftError, with the place and in words of what was expected there."""
     try:
-        draft = msgspec.convert(value, _Draft)
+        return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        reason, _, path = str(error).partition(" - at `$")
-        place = path.rstrip("`").lstrip(".")
+        reason, _, path = str(error).partition(" - at `")
+        reason, path = reason.rstrip(), path.replace("key` in `", "")
+        place = path.rstrip("`").removeprefix("$").lstrip(".")
         if "matching regex" in reason:
-            reason = _FORMS.get(place.rpartition(".")[2], reason)
+            reason = FORMS.get(place.removesuffix("[...]").rpartition(".")[2], reason)
+        elif reason.startswith("Expected `str") and reason.endswith(_NO_TEXT):
+            reason += "; put it in quotes"
         raise DraftError(place, reason) from None
+
+
+def apart(workloads: Sequence[DesiredWorkload]) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """Workloads without their configurations, and these by digest. Raises DraftError."""
     configs: dict[str, bytes] = {}
-    workloads = []
-    for number, one in enumerate(draft.workloads):
+    plains = []
+    for number, one in enumerate(workloads):
         plain = msgspec.to_builtins(one)
         config = plain.pop("config")
         if config is not None:
             if one.config_sha256 is not None:
                 raise DraftError(f"workloads[{number}]", "it has both a `config` and a `config_sha256`")
-            body = _config_of(one, number)
+            body = _config_of(getattr(one, "config", None), number)
             plain["config_sha256"] = digest(body)
             configs[plain["config_sha256"]] = body
-        workloads.append(plain)
-    content = {**msgspec.to_builtins(draft), "workloads": workloads}
-    check(content)
-    return Draft(content, configs)
+        plains.append(plain)
+    return plains, configs
 
 
 def check(content: Mapping[str, Any]) -> None:
@@ -143,13 +165,24 @@ def value_of(content: Mapping[str, Any] | None, bodies: Mapping[str, bytes]) -> 
     for one in draft.workloads:
         plain = msgspec.to_builtins(one)
         del plain["config"]
-        body = bodies.get(one.config_sha256 or "")
-        if body is not None:
-            del plain["config_sha256"]
-            plain["config"] = msgspec.to_builtins(decode_config(body))
-        workloads.append(plain)
+        workloads.append(written_out(plain, bodies))
     plain = msgspec.to_builtins(draft)
     return {"workloads": workloads, "agent": plain["agent"], "os": plain["os"]}
+
+
+def written_out(workload: Mapping[str, Any], bodies: Mapping[str, bytes]) -> dict[str, Any]:
+    """A workload with its configuration in place of the digest, where that is found in `bodies`."""
+    plain = dict(workload)
+    body = bodies.get(plain.get("config_sha256") or "")
+    if body is not None:
+        del plain["config_sha256"]
+        plain["config"] = msgspec.to_builtins(decode_config(body))
+    return plain
+
+
+def configs_named(workloads: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Digests of the configurations that these workloads name."""
+    return {one["config_sha256"] for one in workloads if one.get("config_sha256")}
 
 
 def shape(content: Mapping[str, Any] | None) -> _Draft:
@@ -158,10 +191,10 @@ def shape(content: Mapping[str, Any] | None) -> _Draft:
     return msgspec.convert(kept, _Draft)
 
 
-def _config_of(workload: _Workload, number: int) -> bytes:
-    assert workload.config is not None
+def _config_of(config: WorkloadConfig | None, number: int) -> bytes:
+    assert config is not None
     try:
-        return encode_config(workload.config)
+        return encode_config(config)
     except ProtocolError as error:
         raise DraftError(f"workloads[{number}].config", error.reason) from None
 

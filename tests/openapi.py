@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from fleet.api import api
+from tests.fleet.standards.factories import SHA256
 
 BODIES: dict[str, dict[str, Any]] = {
     "create": {
@@ -25,11 +26,22 @@ BODIES: dict[str, dict[str, Any]] = {
     "desired_freeze": {"reason": "because"},
     "desired_thaw": {"reason": "because"},
     "desired_put_config": {"env": {"A": "1"}},
+    "create_standard": {"name": "2026.12-r1", "content": {"os": {"kernel": "6.1.0-21-amd64"}}},
+    "change_standard": {"expect": SHA256, "notes": "changed"},
+    "publish_standard": {"expect": SHA256},
+    "withdraw_standard": {"reason": "because"},
+    "create_ring": {"name": "Brand new", "slug": "brand-new"},
+    "change_ring": {"note": "changed"},
+    "order_rings": {"rings": ["canary", "stable"]},
+    "give_standard": {"standard": None, "expect": "2026.11-r1", "reason": "because"},
 }
 # Bodies that are no JSON.
 OCTETS = {"desired_put_wheel": b"PK wheel"}
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
-NAMED = {"version": "1.1", "number": "1", "envelope": "1"}
+NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
+
+# Parameters of the query without which they are not asked.
+QUERIES = {"diff_standards": "?to=2026.11-r1", "ring_outcome": "?standard=2026.11-r1"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Operation:
         octets = OCTETS.get(self.name)
         return client.generic(  # type: ignore[no-any-return]
             self.method,
-            self.path.format(slug=slug, **NAMED),
+            self.path.format(slug=slug, **NAMED) + QUERIES.get(self.name, ""),
             data=as_json(BODIES.get(self.name, {})) if octets is None else octets,
             content_type="application/json" if octets is None else "application/octet-stream",
             headers=headers,
@@ -75,7 +87,7 @@ def operations() -> list[Operation]:
     for path, methods in api.get_openapi_schema()["paths"].items():
         for method, description in methods.items():
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
-            name = description["operationId"].removeprefix("sites_api_")
+            name = description["operationId"].removeprefix("sites_api_").removeprefix("fleet_standards_api_")
             found.append(Operation(name, method.upper(), path, parameters))
     return found
 

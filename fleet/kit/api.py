@@ -39,7 +39,8 @@ def _cursor(value: Any) -> str:
 def _read_cursor(cursor: str, key: str, model: type[Model]) -> int | str:
     try:
         value = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        expected = int if isinstance(model._meta.get_field(key), IntegerField) else str
+        found = model._meta.get_field(key)
+        expected = int if isinstance(getattr(found, "target_field", found), IntegerField) else str
         if type(value) is not expected or not str(value).isprintable() or len(str(value)) > MAX_KEY_CHARS:
             raise ValueError("not what a page gives")
         if isinstance(value, int) and abs(value) > _INT64_MAX:

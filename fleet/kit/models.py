@@ -26,3 +26,20 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} {self.actor} {self.action} {self.object_name}"
+
+
+class KeptAnswer(models.Model):
+    """What a request with an Idempotency-Key was answered: its sender's alone, and for 24 hours."""
+
+    user_id = models.BigIntegerField()
+    key = models.CharField(max_length=100)
+    request = models.CharField(max_length=64, help_text="SHA-256 of method, address and body.")
+    status = models.SmallIntegerField()
+    body = models.JSONField(null=True)
+    at = models.DateTimeField(db_default=models.functions.Now(), db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user_id", "key"], name="kept_answer_once")]
+
+    def __str__(self) -> str:
+        return f"{self.status} for {self.key}"

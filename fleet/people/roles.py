@@ -17,17 +17,20 @@ class Role(TextChoices):
 PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
 
 # About no site: only a membership without limits gives them.
-FLEET_ACTIONS = frozenset({"provider.change", "people.change", "blob.put"})
+FLEET_ACTIONS = frozenset(
+    {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
+)
 
-_SEE = frozenset({"site.view", "provider.view"})
+_SEE = frozenset({"site.view", "provider.view", "standard.view"})
 
 ACTIONS: dict[str, frozenset[str]] = {
     Role.VIEWER: _SEE,
     Role.OPERATOR: _SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"},
-    Role.MANAGER: _SEE | {"site.acknowledge"},
+    Role.MANAGER: _SEE | {"site.acknowledge", "standard.publish"},
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
-    | {"provider.change", "people.change", "blob.put"},
+    | {"provider.change", "people.change", "blob.put"}
+    | {"standard.change", "standard.publish", "ring.change"},
     Role.PROVIDER_VIEWER: _SEE,
     Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge"},
 }

@@ -135,12 +135,20 @@ def apply_draft(
     """
     with scope(actor):
         allow(rights, "site.apply", _lock(site))
-        known = set(Blob.objects.filter(digest__in=list(draft.configs)).values_list("digest", flat=True))
-        for name, body in draft.configs.items():
-            if name not in known:
-                _allow_blobs(rights)
-                _put_blob(actor, BlobKind.CONFIG, body)
+        keep_configs(actor=actor, rights=rights, configs=draft.configs)
         return apply(actor=actor, rights=rights, site=site, content=draft.content, reason=reason, expect=expect)
+
+
+def keep_configs(*, actor: Scope, rights: Rights, configs: Mapping[str, bytes]) -> None:
+    """Keep the configurations of a draft, by digest, where they are not yet.
+
+    Writes within the open scope. Raises NotAllowed where there is a new one and the right to keep it is not there.
+    """
+    known = set(Blob.objects.filter(digest__in=list(configs)).values_list("digest", flat=True))
+    for name, body in configs.items():
+        if name not in known:
+            _allow_blobs(rights)
+            _put_blob(actor, BlobKind.CONFIG, body)
 
 
 def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: str) -> DesiredDocument:

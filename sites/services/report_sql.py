@@ -85,7 +85,7 @@ FROM jsonb_to_recordset(%s::jsonb) AS c(
     busy_reason text, desired text, rtt_ms integer, cpu_ratio float8, mem_ratio float8, disk_ratio float8,
     temp_celsius float8)
 WHERE s.site_id = c.site_id AND s.version = c.version
-RETURNING s.site_id
+RETURNING s.site_id, s.compliance
 """
 
 UPDATE_BACKOFF = """

@@ -6,7 +6,7 @@ statements. Only sites whose state, components or workloads changed are written 
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -128,6 +128,7 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
                 for outcome in good:
                     copy.write_row(_figures(outcome, update=id(outcome) not in wide_ids))
         lag_max_ms = 0
+        written: dict[int, str] = {}
         if wide:
             _write_components(cursor, wide)
             written = _write_states(cursor, wide)
@@ -137,7 +138,7 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
             row = cursor.fetchone()
             lag_max_ms = row[0] or 0 if row else 0
         cursor.execute(sql.BEAT, [poller, len(outcomes), len(outcomes) - len(good), lag_max_ms])
-        deltas, hints = _news(outcomes)
+        deltas, hints = _news(outcomes, written)
         live.publish(deltas, hints=hints)
     _count(outcomes, lag_max_ms)
 
@@ -192,10 +193,10 @@ def _write_components(cursor: Any, outcomes: Sequence[Outcome]) -> None:
         cursor.execute(sql.INSERT_COMPONENT_SETS, [json.dumps(rows)])
 
 
-def _write_states(cursor: Any, outcomes: Sequence[Outcome]) -> set[int]:
-    """Update whole state rows, guarded by their versions, and back-offs. Returns the ids that were written."""
+def _write_states(cursor: Any, outcomes: Sequence[Outcome]) -> dict[int, str]:
+    """Update whole state rows, guarded by their versions, and back-offs. Returns compliance by id of each written."""
     cursor.execute(sql.UPDATE_STATES, [json.dumps([_state_row(outcome) for outcome in outcomes])])
-    written = {row[0] for row in cursor.fetchall()}
+    written: dict[int, str] = dict(cursor.fetchall())
     changed = [
         {"site_id": outcome.result.target.site_id, "backoff": outcome.backoff}
         for outcome in outcomes
@@ -367,18 +368,19 @@ def _desired_row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _news(outcomes: Sequence[Outcome]) -> tuple[list[live.Delta], list[tuple[live.Hint, int | None]]]:
-    """Deltas for the map, and hints for whoever has the site or the overview open."""
+def _news(
+    outcomes: Sequence[Outcome], written: Mapping[int, str]
+) -> tuple[list[live.Delta], list[tuple[live.Hint, int | None]]]:
+    """Deltas for the map, and hints for whoever has the site or the overview open; `written` is compliance by site."""
     deltas: list[live.Delta] = []
     hints: list[tuple[live.Hint, int | None]] = []
     for outcome in outcomes:
         target, after = outcome.result.target, outcome.decision.health
         if outcome.decision.visible:
             since = int(after.shown_since.timestamp())
+            compliance = written.get(target.site_id, Compliance.UNKNOWN)
             deltas.append(
-                live.Delta(
-                    target.site_id, target.provider_id, after.shown, after.reachability, Compliance.UNKNOWN, since
-                )
+                live.Delta(target.site_id, target.provider_id, after.shown, after.reachability, compliance, since)
             )
         if outcome.decision.changes or outcome.new_components or outcome.new_desired:
             hints.append((("site", target.site_id), target.provider_id))

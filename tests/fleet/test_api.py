@@ -9,12 +9,14 @@ from django.test import Client
 
 import sites.api
 from tests.database import APP, OWNER, rows
+from tests.fleet.standards.factories import ready_for as standards_ready_for
 from tests.openapi import Operation, assert_error, operations
 from tests.sites.identities import ready_for
 from tests.sites.told import blob, told_for
 
 OPERATIONS = operations()
 UNSAFE = [operation for operation in OPERATIONS if not operation.is_safe]
+STANDARDS = ("/api/v1/standards", "/api/v1/rings")
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 each_unsafe = pytest.mark.parametrize("operation", UNSAFE, ids=str)
 
@@ -31,6 +33,8 @@ def ours(make_provider: Any, make_site: Any, signer: None, request: pytest.Fixtu
             told_for(operation.name.removeprefix("desired_"), site)
         elif operation.name == "desired_blobs":
             blob(b"{}")
+        if operation.path.startswith(STANDARDS):
+            standards_ready_for(operation.name)
     return site
 
 
@@ -40,6 +44,7 @@ def contents() -> list[Any]:
         *("edge_sites_site", "edge_sites_sitetenure", "edge_sites_pollschedule", "kit_auditentry"),
         *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
+        *("standards_standard", "standards_ring", "standards_ringstandard", "kit_keptanswer"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -55,11 +60,23 @@ def browser(person: Any) -> tuple[Client, str]:
 # Who gets in ------------------------------------------------------------------------------------------------
 def test_the_operations_are_those():
     assert sorted(str(operation) for operation in OPERATIONS) == [
+        "DELETE /api/v1/rings/{ring}",
+        "DELETE /api/v1/standards/{standard}",
         "GET /api/v1/blobs",
+        "GET /api/v1/compliance",
+        "GET /api/v1/compliance/drift",
+        "GET /api/v1/compliance/history",
+        "GET /api/v1/compliance/sites",
+        "GET /api/v1/compliance/sites.csv",
+        "GET /api/v1/compliance/spread",
         "GET /api/v1/identities/waiting",
         "GET /api/v1/providers",
+        "GET /api/v1/rings",
+        "GET /api/v1/rings/{ring}/history",
+        "GET /api/v1/rings/{ring}/outcome",
         "GET /api/v1/sites",
         "GET /api/v1/sites/{slug}",
+        "GET /api/v1/sites/{slug}/compliance",
         "GET /api/v1/sites/{slug}/desired",
         "GET /api/v1/sites/{slug}/desired/documents",
         "GET /api/v1/sites/{slug}/desired/documents/{version}",
@@ -74,10 +91,18 @@ def test_the_operations_are_those():
         "GET /api/v1/sites/{slug}/journal/envelopes/{envelope}",
         "GET /api/v1/sites/{slug}/samples",
         "GET /api/v1/sites/{slug}/timeline",
+        "GET /api/v1/standards",
+        "GET /api/v1/standards/{standard}",
+        "GET /api/v1/standards/{standard}/diff",
         "GET /api/v1/summary",
+        "PATCH /api/v1/rings/{ring}",
         "PATCH /api/v1/sites/{slug}",
+        "PATCH /api/v1/standards/{standard}",
         "POST /api/v1/blobs/configs",
         "POST /api/v1/blobs/wheels",
+        "POST /api/v1/rings",
+        "POST /api/v1/rings/order",
+        "POST /api/v1/rings/{ring}/standard",
         "POST /api/v1/sites",
         "POST /api/v1/sites/{slug}/desired",
         "POST /api/v1/sites/{slug}/desired/freeze",
@@ -90,6 +115,9 @@ def test_the_operations_are_those():
         "POST /api/v1/sites/{slug}/identity/thaw",
         "POST /api/v1/sites/{slug}/poll",
         "POST /api/v1/sites/{slug}/retire",
+        "POST /api/v1/standards",
+        "POST /api/v1/standards/{standard}/publish",
+        "POST /api/v1/standards/{standard}/withdraw",
     ]
 
 
@@ -114,9 +142,14 @@ def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operat
     person.memberships.all().delete()
     before = contents()
     response = operation.call(client, **{"X-CSRFToken": token})
-    if "{slug}" in operation.path or operation.name == "create":
+    if (
+        "{slug}" in operation.path
+        or operation.name == "create"
+        or "{standard}" in operation.path
+        or "{ring}" in operation.path
+    ):
         assert_error(response, 404, "not_found")
-    elif "/blobs" in operation.path:
+    elif "/blobs" in operation.path or (operation.path.startswith(STANDARDS) and not operation.is_safe):
         assert_error(response, 403, "not_allowed")
     else:
         assert response.status_code == 200
@@ -149,7 +182,7 @@ def test_a_session_alone_changes_nothing(ours, make_person, operation, headers):
 def test_a_session_with_its_csrf_token_may_act(ours, make_person, operation):
     client, token = browser(make_person("admin"))
     before = contents()
-    assert operation.call(client, **{"X-CSRFToken": token}).status_code in {200, 201, 202}
+    assert operation.call(client, **{"X-CSRFToken": token}).status_code in {200, 201, 202, 204}
     assert contents() != before
 
 
@@ -158,7 +191,7 @@ def test_a_token_needs_no_csrf(ours, api_client, operation):
     client = api_client("admin")
     client.handler.enforce_csrf_checks = True
     before = contents()
-    assert operation.call(client).status_code in {200, 201, 202}
+    assert operation.call(client).status_code in {200, 201, 202, 204}
     assert contents() != before
 
 

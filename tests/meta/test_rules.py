@@ -71,6 +71,7 @@ def test_the_kit_is_a_closed_list():
             "errors.py",
             "htmx.py",
             "http.py",
+            "idempotency.py",
         ),
         *("live.py", "logs.py", "models.py", "rls.py", "rows.py", "signing.py", "static.py", "tenancy.py"),
         *("templatetags/__init__.py", "templatetags/ui.py"),
@@ -118,6 +119,7 @@ def test_the_beat_schedule_stands_in_one_file(path):
 
 
 def test_every_scheduled_task_exists_and_its_message_expires():
+    import fleet.standards.tasks  # noqa: F401
     import sites.tasks  # noqa: F401  (registers them)
     from fleet.celery import app
 

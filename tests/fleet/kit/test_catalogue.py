@@ -13,6 +13,7 @@ from psycopg import sql
 
 from fleet.kit.rls import SCOPED_IDS
 from fleet.kit.tenancy import Scope, job, scope
+from fleet.standards.models import ComplianceInterval
 from sites.services.reports import record_reports
 from tests.database import APP, OWNER, partitions, protected, provider_columns, rows, tables, value
 from tests.sites.builders import polled
@@ -49,8 +50,22 @@ PROTECTED = {
     "sample": (ADD, READ),
     "sample_1h": (KEEP, READ),
     "sample_5m": (KEEP, READ),
+    "standards_complianceinterval": (ADD, ADD),
+    "standards_duesite": (ALL, {"INSERT"}),
+    "standards_ring": (ALL, READ),
+    "standards_ringstandard": (ADD, READ),
+    "standards_sitecompliance": (ALL, ALL),
+    "standards_standard": (ALL, READ),
 }
-FACTS = ("edge_sites_componentspan", "edge_sites_outage", "edge_sites_stateinterval")
+FACTS = (
+    *("edge_sites_componentspan", "edge_sites_outage", "edge_sites_stateinterval"),
+    "standards_complianceinterval",
+)
+# Site data by a join, or what a viewer of some providers sees as far as their sites go.
+JOINED = {
+    *("edge_sites_blob", "edge_sites_componentset"),
+    *("standards_ring", "standards_ringstandard", "standards_standard"),
+}
 
 # Outside row-level security: what a Scope is made from, and what names no site. Table: role and what it may do.
 OPEN: dict[str, dict[str, set[str]]] = {
@@ -65,6 +80,7 @@ OPEN: dict[str, dict[str, set[str]]] = {
     "edge_sites_pollerbeat": {WIDE: KEEP, SCOPED: READ},
     "edge_sites_pollershard": {WIDE: ALL},
     "kit_cache": {"app_base": ALL},
+    "kit_keptanswer": {"app_base": ALL},
     "people_apitoken": {"app_base": ALL},
     "people_membership": {"app_base": ALL},
     "people_user": {"app_base": ALL},
@@ -72,6 +88,7 @@ OPEN: dict[str, dict[str, set[str]]] = {
     "people_user_user_permissions": {"app_base": ALL},
     "rollup_progress": {WIDE: KEEP},
     "rollup_stale": {WIDE: ALL},
+    "standards_componentverdict": {WIDE: {"SELECT", "INSERT", "DELETE"}},
 }
 
 
@@ -91,7 +108,7 @@ def grants() -> dict[str, dict[str, set[str]]]:
 # Tables -----------------------------------------------------------------------------------------------------
 def test_every_table_is_either_protected_or_on_the_list_of_open_ones():
     assert sorted([*PROTECTED, *OPEN]) == tables()
-    assert set(protected()) | {"edge_sites_blob", "edge_sites_componentset"} == set(PROTECTED)
+    assert set(protected()) | JOINED == set(PROTECTED)
     assert provider_columns().keys() & OPEN.keys() == {"people_membership"}
 
 
@@ -149,7 +166,8 @@ def test_columns_are_granted_where_tables_are_not():
     # Whoever orders for some sites may name any blob, and read none.
     blob = ("edge_sites_blob", SCOPED, ["digest", "kind", "size"], ["SELECT"])
     facts = [(table, role, columns, ["UPDATE"]) for table in FACTS for role in (SCOPED, WIDE)]
-    assert sorted(rows(query, using=OWNER)) == [blob, *facts]
+    until = ("standards_ringstandard", WIDE, ["until"], ["UPDATE"])
+    assert sorted(rows(query, using=OWNER)) == [blob, *facts, until]
 
 
 def test_partitions_carry_no_grant_and_hang_on_a_protected_table():
@@ -232,7 +250,12 @@ def test_the_application_makes_nothing_in_the_schema():
 @pytest.fixture
 def facts(make_site: Callable[..., Any]) -> None:
     """One open fact of each kind, and audit rows."""
-    record_reports([polled(make_site(), "down")], poller="test")
+    site = make_site()
+    record_reports([polled(site, "down")], poller="test")
+    with scope(job("test")):
+        ComplianceInterval.objects.create(
+            site=site, provider=site.provider, state="unknown", valid_from=datetime.now(UTC), source="inference"
+        )
     for table in FACTS:
         assert value(f"SELECT count(*) FROM {table} WHERE valid_to IS NULL", using=OWNER) >= 1
 
@@ -297,13 +320,18 @@ def test_audit_rows_are_only_added():
 
 
 # Functions with the owner's rights --------------------------------------------------------------------------
-def test_functions_are_those_two_with_a_fixed_search_path_and_closed_to_the_public():
+def test_functions_have_a_fixed_search_path_and_two_the_owners_rights_closed_to_the_public():
     query = "SELECT proname, prosecdef, proconfig FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
     path = ["search_path=pg_catalog, public, pg_temp"]
     assert rows(query, using=OWNER) == [
         ("drop_partitions", True, path),
         ("guard_fact", False, path),
+        ("guard_ring_standard", False, path),
+        ("guard_standard", False, path),
         ("make_partitions", True, path),
+        ("note_due_desired", False, path),
+        ("note_due_site", False, path),
+        ("note_due_state", False, path),
     ]
     for function in ("make_partitions(text, date, integer)", "drop_partitions(text, date)"):
         query = "SELECT has_function_privilege(%s, %s, 'EXECUTE')"

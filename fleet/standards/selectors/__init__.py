@@ -1,0 +1,1 @@
+"""What is read of standards, rings and compliance; within the open scope."""

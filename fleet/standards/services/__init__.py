@@ -1,0 +1,1 @@
+"""What changes standards and rings, and the pass that judges sites."""
