@@ -18,6 +18,7 @@ INSTALLED_APPS = [
     "fleet.kit",
     "fleet.people",
     "fleet.standards",
+    "fleet.rollouts",
     "fleet.gateway",
     "fleet.signer",
     "fleet.stack",
