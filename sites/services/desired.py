@@ -45,11 +45,15 @@ EMPTY: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a site is to run: `content` as in DesiredDocument; members that are left out are as in EMPTY."""
+    """What a site is to run: `content` as in DesiredDocument; members that are left out are as in EMPTY.
+
+    `expires_at`: VALID_FOR from now where it is None.
+    """
 
     site: Site
     content: Mapping[str, Any]
     hold: bool = False
+    expires_at: datetime | None = None
 
 
 def put_config(*, actor: Scope, rights: Rights, config: Mapping[str, Any]) -> str:
@@ -216,13 +220,19 @@ def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetim
     return made
 
 
+def is_unsigned(row: SiteDesired) -> bool:
+    """Whether the newest document waits for its signature: until it has it, there is no other."""
+    document = row.document
+    return document is not None and document.envelope is None and not document.refused and document.withdrawn_at is None
+
+
 def _next(order: Order, row: SiteDesired, made_by: str, reason: str, now: datetime) -> tuple[DesiredDocument, Document]:
     site = order.site
     if site.life != Life.ACTIVE:
         raise Conflict(f"{site.name} is not active.")
     if row.recovering:
         raise Conflict(f"{site.name} has not told its counters since the database was restored.")
-    if row.document is not None and row.document.envelope is None and not row.document.refused:
+    if is_unsigned(row):
         raise Conflict(f"The version before of {site.name} is not signed yet; try again in a moment.")
     unknown = set(order.content) - set(EMPTY)
     if unknown:
@@ -236,7 +246,7 @@ def _next(order: Order, row: SiteDesired, made_by: str, reason: str, now: dateti
         content={**EMPTY, **order.content},
         hold=order.hold,
         issued_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
-        expires_at=(now + VALID_FOR).replace(microsecond=0),
+        expires_at=(order.expires_at or now + VALID_FOR).replace(microsecond=0),
         reason=reason,
         made_by=made_by[:150],
     )
