@@ -33,7 +33,8 @@ ALARMS = frozenset({"signature", "equivocation", "not_mine"})
 # A resend writes nothing.
 _SENDING = """
 WITH locked AS (
-    SELECT id, sent_at, withdrawn_at FROM edge_sites_desireddocument WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
+    SELECT id, sent_at, withdrawn_at FROM edge_sites_desireddocument
+    WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
 ), noted AS (
     UPDATE edge_sites_desireddocument d SET sent_at = now() FROM locked
     WHERE d.id = locked.id AND locked.sent_at IS NULL AND locked.withdrawn_at IS NULL
@@ -42,7 +43,7 @@ SELECT id FROM locked WHERE withdrawn_at IS NULL
 """
 _WITHDRAW = """
 WITH locked AS (
-    SELECT id FROM edge_sites_desireddocument WHERE id = ANY(%s) AND sent_at IS NULL ORDER BY id FOR UPDATE
+    SELECT id FROM edge_sites_desireddocument WHERE id = ANY(%s) AND sent_at IS NULL ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE edge_sites_desireddocument d SET withdrawn_at = COALESCE(withdrawn_at, now()) FROM locked
 WHERE d.id = locked.id RETURNING d.id

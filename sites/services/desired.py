@@ -200,13 +200,7 @@ def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetim
     by_site = {order.site.pk: order for order in orders}
     if len(by_site) != len(orders):
         raise ValueError("one order a site")
-    SiteDesired.objects.bulk_create(
-        [SiteDesired(site=order.site, provider_id=order.site.provider_id) for order in orders],
-        ignore_conflicts=True,
-        batch_size=1000,
-    )
-    standing = SiteDesired.objects.select_for_update(of=("self",)).select_related("document")
-    rows = {row.site_id: row for row in standing.filter(site__in=list(by_site)).order_by("site_id")}
+    rows = lock_standing([order.site for order in orders])
     documents = [_next(by_site[pk], row, made_by, reason, now) for pk, row in rows.items()]
     _check_blobs(documents)
     made = DesiredDocument.objects.bulk_create([row for row, _ in documents], batch_size=1000)
@@ -218,6 +212,16 @@ def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetim
     fields = ["version", "document", "due_at", "tries", "answer", "answer_reason", "answer_detail", "answered_at"]
     write_back(rows.values(), [*fields, "done", "total"])
     return made
+
+
+def lock_standing(sites: Sequence[Site]) -> dict[int, SiteDesired]:
+    """How far these sites are, by id, in the order of ids: locked, and made where there is none, in the open scope."""
+    SiteDesired.objects.bulk_create(
+        [SiteDesired(site=site, provider_id=site.provider_id) for site in sites], ignore_conflicts=True, batch_size=1000
+    )
+    standing = SiteDesired.objects.select_for_update(of=("self",)).select_related("document")
+    found = standing.filter(site__in=[site.pk for site in sites]).order_by("site_id")
+    return {row.site_id: row for row in found}
 
 
 def is_unsigned(row: SiteDesired) -> bool:
