@@ -11,16 +11,18 @@ from celery.signals import task_prerun
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 app = Celery("archipelago")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["sites", "fleet.standards"])
+app.autodiscover_tasks(["sites", "fleet.standards", "fleet.rollouts"])
 
 app.conf.task_routes = {
     "sites.tasks.claim_due": {"queue": "tick"},
+    "fleet.rollouts.tasks.tick_rollouts": {"queue": "tick"},
     "sites.tasks.roll_up": {"queue": "slow"},
     "fleet.standards.tasks.judge_everything": {"queue": "slow"},
 }
 # Messages expire before the next of their kind comes, so a stopped worker finds no heap of old ones.
 app.conf.beat_schedule = {
     "claim due sites": {"task": "sites.tasks.claim_due", "schedule": 1.0, "options": {"expires": 2}},
+    "tick rollouts": {"task": "fleet.rollouts.tasks.tick_rollouts", "schedule": 1.0, "options": {"expires": 2}},
     "judge sites that changed": {"task": "fleet.standards.tasks.judge", "schedule": 1.0, "options": {"expires": 2}},
     "judge all sites": {
         "task": "fleet.standards.tasks.judge_everything",

@@ -13,7 +13,15 @@ from fleet.kit import signing
 from sites.beside import Beside
 from sites.desired_client import fetch_status, own_blobs, put_blobs, put_document
 from sites.selectors.desired import Delivery, blobs, deliveries, to_sign, unsigned
-from sites.services.delivery import Told, give_out_anew, record_answers, record_failures, record_signatures, record_told
+from sites.services.delivery import (
+    Told,
+    give_out_anew,
+    note_sending,
+    record_answers,
+    record_failures,
+    record_signatures,
+    record_told,
+)
 from sites.states import Answer
 from sites.wire import WireError
 
@@ -53,7 +61,7 @@ class Deliverer(Beside):
         due = deliveries(poller=self._poller, limit=AT_ONCE)
         give_out_anew([site.site_id for site in due if site.handed_over and not site.recovering])
         still = [site for site in due if site.recovering or not site.handed_over]
-        self._hand_over([site for site in still if _is_to_be_handed(site)])
+        self._hand_over(_not_withdrawn([site for site in still if _is_to_be_handed(site)]))
         self._ask([site for site in still if not _is_to_be_handed(site)])
         return len(due)
 
@@ -102,6 +110,14 @@ class Deliverer(Beside):
         if failed:
             record_failures(failed)
         return answered
+
+
+def _not_withdrawn(sites: list[Delivery]) -> list[Delivery]:
+    """Those whose document may go out, noted as sent before its first byte is."""
+    if not sites:
+        return []
+    may = note_sending([site.document_id for site in sites if site.document_id is not None])
+    return [site for site in sites if site.document_id in may]
 
 
 def _is_to_be_handed(site: Delivery) -> bool:

@@ -19,18 +19,24 @@ PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
 # About no site: only a membership without limits gives them.
 FLEET_ACTIONS = frozenset(
     {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
+    | {"rollout.plan", "rollout.run"}
 )
 
-_SEE = frozenset({"site.view", "provider.view", "standard.view"})
+_SEE = frozenset({"site.view", "provider.view", "standard.view", "rollout.view"})
+# A rollout is approved for the fleet by a membership without limits, for a provider by one of that provider.
+_ROLLOUT = frozenset({"rollout.plan", "rollout.run", "rollout.approve", "rollout.hold"})
 
 ACTIONS: dict[str, frozenset[str]] = {
     Role.VIEWER: _SEE,
-    Role.OPERATOR: _SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"},
-    Role.MANAGER: _SEE | {"site.acknowledge", "standard.publish"},
+    Role.OPERATOR: _SEE
+    | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
+    | {"rollout.plan", "rollout.run", "rollout.hold"},
+    Role.MANAGER: _SEE | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold"},
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"provider.change", "people.change", "blob.put"}
-    | {"standard.change", "standard.publish", "ring.change"},
+    | {"standard.change", "standard.publish", "ring.change"}
+    | _ROLLOUT,
     Role.PROVIDER_VIEWER: _SEE,
-    Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge"},
+    Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"},
 }

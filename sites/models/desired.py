@@ -48,6 +48,8 @@ class DesiredDocument(models.Model):
     envelope = models.BinaryField(null=True)
     signed_at = models.DateTimeField(null=True)
     refused = models.CharField(max_length=300, blank=True, help_text="Why the signer does not sign it.")
+    sent_at = models.DateTimeField(null=True, help_text="Noted before its first byte goes out.")
+    withdrawn_at = models.DateTimeField(null=True, help_text="Taken back before it was sent: it never will be.")
 
     class Meta:
         constraints = [
@@ -58,6 +60,7 @@ class DesiredDocument(models.Model):
                 | Q(envelope__isnull=False, signed_at__isnull=False) & ~Q(sha256=""),
                 name="document_signed_whole",
             ),
+            models.CheckConstraint(condition=Q(sent_at=None) | Q(withdrawn_at=None), name="document_sent_or_withdrawn"),
         ]
 
     def __str__(self) -> str:

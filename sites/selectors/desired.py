@@ -27,7 +27,8 @@ UNDONE = ("failed", "rolled_back")
 # of a restored database have not been told by the site.
 _TO_SIGN = """
 SELECT d.epoch, d.version, d.prev_sha256, d.content, d.hold, d.issued_at, d.expires_at, s.uuid, s.provider_id,
-    d.provider_id = s.provider_id, t.recovering, s.life, (d.epoch, d.version) = (t.epoch, t.version)
+    d.provider_id = s.provider_id, t.recovering, s.life, d.withdrawn_at IS NULL,
+    (d.epoch, d.version) = (t.epoch, t.version)
 FROM edge_sites_desireddocument d
 JOIN edge_sites_site s ON s.id = d.site_id
 JOIN edge_sites_sitedesired t ON t.site_id = d.site_id
@@ -48,14 +49,16 @@ WHERE t.due_at <= now() AND s.life = 'active' AND s.tls_pin <> '' AND e.reachabi
 """
 
 # A document of the site's earlier provider is never signed: it is given out anew instead.
-_IS_UNSIGNED = "(d.id IS NOT NULL AND d.envelope IS NULL AND d.provider_id = s.provider_id AND NOT t.recovering)"
+_IS_UNSIGNED = """(d.id IS NOT NULL AND d.envelope IS NULL AND d.provider_id = s.provider_id AND NOT t.recovering
+    AND d.withdrawn_at IS NULL)"""
 
 _UNSIGNED = f"SELECT d.id {_DUE} AND {_IS_UNSIGNED} ORDER BY t.due_at, s.id LIMIT %s"
 
 _DELIVERIES = f"""
 SELECT s.id, s.uuid, s.provider_id, s.address, s.tls_name, s.tls_pin, p.allowed_networks::text,
     CASE WHEN c.gateway_until > now() THEN c.gateway ELSE '' END, i.id, i.signing_key, t.document_id, d.epoch,
-    d.version, d.envelope, t.answer, t.recovering, t.reported_epoch, t.reported_version, t.tries,
+    d.version, CASE WHEN d.withdrawn_at IS NULL THEN d.envelope END, t.answer,
+    t.recovering, t.reported_epoch, t.reported_version, t.tries,
     d.provider_id IS DISTINCT FROM s.provider_id
 {_DUE} AND NOT {_IS_UNSIGNED} ORDER BY t.due_at, s.id LIMIT %s
 """  # noqa: S608  (constants)
@@ -68,13 +71,15 @@ def document_to_sign(document_id: int) -> Document:
         row = cursor.fetchone()
     if row is None:
         raise NotFound("there is no such document")
-    *fields, own, recovering, life, newest = row
+    *fields, own, recovering, life, standing, newest = row
     if not own:
         raise Conflict("the document belongs to the site's earlier provider")
     if recovering:
         raise Conflict("the site has not told its counters since the database was restored")
     if life != "active":
         raise Conflict("the site is not active")
+    if not standing:
+        raise Conflict("the document was withdrawn")
     if not newest:
         raise Conflict("a newer version of the document was given out")
     return document_of(*fields)
@@ -282,9 +287,11 @@ def came_to_nothing(standing: SiteDesired) -> bool:
 
 
 def was_refused(standing: SiteDesired) -> bool:
-    """Whether the newest document was refused, by the signer or the site: nothing that it says is in force there."""
+    """Whether the newest document was refused, by signer or site, or withdrawn: nothing that it says is in force."""
     document = standing.document
-    return document is not None and (bool(document.refused) or standing.answer == Answer.REFUSED)
+    if document is None:
+        return False
+    return bool(document.refused) or document.withdrawn_at is not None or standing.answer == Answer.REFUSED
 
 
 def is_unknown_here(standing: SiteDesired | None) -> bool:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.db import connections
+
 from agent.protocol.desired import DesiredStatus, PutDesired, Receipt, digest, envelope_document
 from fleet.kit import audit, live
 from fleet.kit.clock import database_now
 from fleet.kit.rows import write_back
 from fleet.kit.signing import Signed, SignerRefused
-from fleet.kit.tenancy import job, scope
+from fleet.kit.tenancy import DEFAULT, job, scope
 from sites.models import DesiredDocument, DesiredReceipt, Site, SiteDesired
 from sites.selectors.desired import Delivery, standing_of
 from sites.services.desired import Order, give_out
@@ -27,6 +29,25 @@ FAILED = (timedelta(seconds=5), timedelta(minutes=5))
 # A site refuses these for what may change by itself: they are tried again.
 PASSING = frozenset({"storage", "blobs_missing"})
 ALARMS = frozenset({"signature", "equivocation", "not_mine"})
+
+# A resend writes nothing.
+_SENDING = """
+WITH locked AS (
+    SELECT id, sent_at, withdrawn_at FROM edge_sites_desireddocument
+    WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
+), noted AS (
+    UPDATE edge_sites_desireddocument d SET sent_at = now() FROM locked
+    WHERE d.id = locked.id AND locked.sent_at IS NULL AND locked.withdrawn_at IS NULL
+)
+SELECT id FROM locked WHERE withdrawn_at IS NULL
+"""
+_WITHDRAW = """
+WITH locked AS (
+    SELECT id FROM edge_sites_desireddocument WHERE id = ANY(%s) AND sent_at IS NULL ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE edge_sites_desireddocument d SET withdrawn_at = COALESCE(withdrawn_at, now()) FROM locked
+WHERE d.id = locked.id RETURNING d.id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +80,23 @@ def give_out_anew(site_ids: Sequence[int]) -> None:
             "site.apply",
             [(object_of(row.site), {"version": f"{row.epoch}.{row.version}", "hand_over": True}) for row in made],
         )
+
+
+def note_sending(document_ids: Sequence[int]) -> set[int]:
+    """These documents are about to go out; returns those that may. What is withdrawn never does: see withdraw()."""
+    with scope(DELIVERY), connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_SENDING, {"ids": list(document_ids)})
+        return {pk for (pk,) in cursor.fetchall()}
+
+
+def withdraw(document_ids: Sequence[int]) -> set[int]:
+    """Take these documents back where none of their bytes went out; returns those. Writes within the open scope.
+
+    Whoever comes first, this or note_sending(), has the row; the other then sees it.
+    """
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_WITHDRAW, [list(document_ids)])
+        return {pk for (pk,) in cursor.fetchall()}
 
 
 def record_signatures(made: Sequence[tuple[int, bytes, Signed | SignerRefused]]) -> None:

@@ -45,11 +45,15 @@ EMPTY: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a site is to run: `content` as in DesiredDocument; members that are left out are as in EMPTY."""
+    """What a site is to run: `content` as in DesiredDocument; members that are left out are as in EMPTY.
+
+    `expires_at`: VALID_FOR from now where it is None.
+    """
 
     site: Site
     content: Mapping[str, Any]
     hold: bool = False
+    expires_at: datetime | None = None
 
 
 def put_config(*, actor: Scope, rights: Rights, config: Mapping[str, Any]) -> str:
@@ -196,13 +200,7 @@ def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetim
     by_site = {order.site.pk: order for order in orders}
     if len(by_site) != len(orders):
         raise ValueError("one order a site")
-    SiteDesired.objects.bulk_create(
-        [SiteDesired(site=order.site, provider_id=order.site.provider_id) for order in orders],
-        ignore_conflicts=True,
-        batch_size=1000,
-    )
-    standing = SiteDesired.objects.select_for_update(of=("self",)).select_related("document")
-    rows = {row.site_id: row for row in standing.filter(site__in=list(by_site)).order_by("site_id")}
+    rows = lock_standing([order.site for order in orders])
     documents = [_next(by_site[pk], row, made_by, reason, now) for pk, row in rows.items()]
     _check_blobs(documents)
     made = DesiredDocument.objects.bulk_create([row for row, _ in documents], batch_size=1000)
@@ -216,13 +214,29 @@ def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetim
     return made
 
 
+def lock_standing(sites: Sequence[Site]) -> dict[int, SiteDesired]:
+    """How far these sites are, by id, in the order of ids: locked, and made where there is none, in the open scope."""
+    SiteDesired.objects.bulk_create(
+        [SiteDesired(site=site, provider_id=site.provider_id) for site in sites], ignore_conflicts=True, batch_size=1000
+    )
+    standing = SiteDesired.objects.select_for_update(of=("self",)).select_related("document")
+    found = standing.filter(site__in=[site.pk for site in sites]).order_by("site_id")
+    return {row.site_id: row for row in found}
+
+
+def is_unsigned(row: SiteDesired) -> bool:
+    """Whether the newest document waits for its signature: until it has it, there is no other."""
+    document = row.document
+    return document is not None and document.envelope is None and not document.refused and document.withdrawn_at is None
+
+
 def _next(order: Order, row: SiteDesired, made_by: str, reason: str, now: datetime) -> tuple[DesiredDocument, Document]:
     site = order.site
     if site.life != Life.ACTIVE:
         raise Conflict(f"{site.name} is not active.")
     if row.recovering:
         raise Conflict(f"{site.name} has not told its counters since the database was restored.")
-    if row.document is not None and row.document.envelope is None and not row.document.refused:
+    if is_unsigned(row):
         raise Conflict(f"The version before of {site.name} is not signed yet; try again in a moment.")
     unknown = set(order.content) - set(EMPTY)
     if unknown:
@@ -236,7 +250,7 @@ def _next(order: Order, row: SiteDesired, made_by: str, reason: str, now: dateti
         content={**EMPTY, **order.content},
         hold=order.hold,
         issued_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
-        expires_at=(now + VALID_FOR).replace(microsecond=0),
+        expires_at=(order.expires_at or now + VALID_FOR).replace(microsecond=0),
         reason=reason,
         made_by=made_by[:150],
     )

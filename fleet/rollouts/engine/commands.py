@@ -59,6 +59,11 @@ def edit(head: Head, now: datetime) -> list[Action]:
     return _move(head, now, RolloutEvent.EDIT, approved_hash="")
 
 
+def start(head: Head, now: datetime) -> list[Action]:
+    """Start now, before its time. Whether it is approved is the caller's to see."""
+    return _move(head, now, RolloutEvent.START)
+
+
 # While it runs ----------------------------------------------------------------------------------------------
 def pause(head: Head, now: datetime, kind: Pause, reason: str, seconds: int | None = None) -> list[Action]:
     """Stop claiming (`stopped`), or also hold sites at their next safe point (`frozen`), for a time at most."""

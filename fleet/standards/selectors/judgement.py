@@ -18,7 +18,7 @@ SELECTED = """(s.labels || jsonb_build_object('ring', s.ring)) @> r.labels
         AND (r.providers = '[]' OR r.providers @> to_jsonb(s.provider_id))"""
 
 # `supposed_*`: what a ring would be given, to see what that would do; null for what it has.
-FACTS = f"""
+FOLLOWED = f"""
 followed AS (
     SELECT s.id AS site_id, s.provider_id, s.labels, r.id AS ring_id,
         CASE WHEN r.id = %(supposed_ring)s::bigint THEN %(supposed_standard)s::bigint ELSE rs.standard_id END
@@ -30,7 +30,17 @@ followed AS (
     ) r ON true
     LEFT JOIN standards_ringstandard rs ON rs.ring_id = r.id AND rs.until IS NULL
     WHERE s.life = 'active' AND (%(sites)s::int[] IS NULL OR s.id = ANY(%(sites)s::int[]))
-),
+)"""  # noqa: S608  (constants)
+
+# Some sites, held against one standard, whichever they follow.
+HELD_AGAINST = """
+followed AS (
+    SELECT s.id AS site_id, s.provider_id, s.labels, null::bigint AS ring_id, %(standard)s::bigint AS standard_id,
+        null::timestamptz AS standard_since
+    FROM edge_sites_site s WHERE s.id = ANY(%(sites)s::int[])
+)"""
+
+_FACTS = """
 standard AS (
     SELECT t.id, t.components, t.by_architecture, t.extras,
         ARRAY(SELECT c ->> 'name' FROM jsonb_array_elements(t.components) c WHERE c ->> 'kind' = 'workload')
@@ -43,7 +53,9 @@ facts AS MATERIALIZED (
         CASE WHEN n.by_architecture THEN COALESCE(f.labels ->> 'arch', '') ELSE '' END AS architecture,
         n.extras, n.workloads AS named
     FROM followed f JOIN edge_sites_sitestate t ON t.site_id = f.site_id LEFT JOIN standard n ON n.id = f.standard_id
-)"""  # noqa: S608  (constants)
+)"""
+
+FACTS = f"{FOLLOWED},{_FACTS}"
 
 # Distinct pairs that were not compared before. A workload whose version the site does not know is known by its digest.
 VERDICTS = """
@@ -145,6 +157,11 @@ FROM facts f JOIN seen e USING (site_id) LEFT JOIN standards_sitecompliance c US
 WHERE f.ring_id = %(supposed_ring)s
 """  # noqa: S608
 
+CONFORMING = f"""
+WITH {HELD_AGAINST}, {_FACTS}, {VERDICTS}, {SEEN}
+SELECT site_id FROM seen WHERE state = 'conform'
+"""  # noqa: S608
+
 
 @dataclass(frozen=True, slots=True)
 class Followed:
@@ -159,6 +176,18 @@ def followed_standards(site_ids: Sequence[int] | None = None) -> dict[int, Follo
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(FOLLOWED_BY_SITE, parameters(site_ids))
         return {row[0]: Followed(row[1], row[2]) for row in cursor.fetchall()}
+
+
+def conforming(*, standard_id: int, site_ids: Sequence[int]) -> set[int]:
+    """Which of these sites run exactly this standard by their last report, whichever they follow; reachable ones only.
+
+    One statement; the scope must be wide.
+    """
+    if not site_ids:
+        return set()
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(CONFORMING, {"standard": standard_id, "sites": list(site_ids)})
+        return {row[0] for row in cursor.fetchall()}
 
 
 @dataclass(frozen=True, slots=True)

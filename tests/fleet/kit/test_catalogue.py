@@ -47,6 +47,15 @@ PROTECTED = {
     "edge_sites_sitetenure": (KEEP, KEEP),
     "edge_sites_stateinterval": (ADD, ADD),
     "kit_auditentry": (ADD, ADD),
+    "rollouts_approval": (ADD, ADD),
+    "rollouts_attempt": (KEEP, READ),
+    "rollouts_changedsite": (ALL, {"INSERT"}),
+    "rollouts_hold": (KEEP, KEEP),
+    "rollouts_providercalendar": (KEEP, READ),
+    "rollouts_rollout": (KEEP, set()),
+    "rollouts_rolloutevent": (ADD, READ),
+    "rollouts_sitestep": (ALL, READ),
+    "rollouts_wave": (ALL, set()),
     "sample": (ADD, READ),
     "sample_1h": (KEEP, READ),
     "sample_5m": (KEEP, READ),
@@ -65,6 +74,7 @@ FACTS = (
 JOINED = {
     *("edge_sites_blob", "edge_sites_componentset"),
     *("standards_ring", "standards_ringstandard", "standards_standard"),
+    *("rollouts_rollout", "rollouts_wave"),
 }
 
 # Outside row-level security: what a Scope is made from, and what names no site. Table: role and what it may do.
@@ -86,6 +96,7 @@ OPEN: dict[str, dict[str, set[str]]] = {
     "people_user": {"app_base": ALL},
     "people_user_groups": {"app_base": ALL},
     "people_user_user_permissions": {"app_base": ALL},
+    "rollouts_gateevaluation": {WIDE: ADD},
     "rollup_progress": {WIDE: KEEP},
     "rollup_stale": {WIDE: ALL},
     "standards_componentverdict": {WIDE: {"SELECT", "INSERT", "DELETE"}},
@@ -167,7 +178,13 @@ def test_columns_are_granted_where_tables_are_not():
     blob = ("edge_sites_blob", SCOPED, ["digest", "kind", "size"], ["SELECT"])
     facts = [(table, role, columns, ["UPDATE"]) for table in FACTS for role in (SCOPED, WIDE)]
     until = ("standards_ringstandard", WIDE, ["until"], ["UPDATE"])
-    assert sorted(rows(query, using=OWNER)) == [blob, *facts, until]
+    # A provider sees a rollout without its plan, its totals, and reasons with figures in them.
+    rollout = sorted(
+        ["id", "name", "standard_id", "state", "since", "pause", "until", "lane", "started_at", "is_live", "made_at"]
+    )
+    wave = ["id", "index", "name", "opened_at", "rollout_id", "since", "state", "undoing"]
+    seen = [("rollouts_rollout", SCOPED, rollout, ["SELECT"]), ("rollouts_wave", SCOPED, wave, ["SELECT"])]
+    assert sorted(rows(query, using=OWNER)) == sorted([blob, *facts, *seen, until])
 
 
 def test_partitions_carry_no_grant_and_hang_on_a_protected_table():
@@ -327,8 +344,10 @@ def test_functions_have_a_fixed_search_path_and_two_the_owners_rights_closed_to_
         ("drop_partitions", True, path),
         ("guard_fact", False, path),
         ("guard_ring_standard", False, path),
+        ("guard_rollout", False, path),
         ("guard_standard", False, path),
         ("make_partitions", True, path),
+        ("note_changed_site", False, path),
         ("note_due_desired", False, path),
         ("note_due_site", False, path),
         ("note_due_state", False, path),

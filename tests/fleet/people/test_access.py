@@ -13,15 +13,21 @@ from fleet.people.services import make_user
 from tests.conftest import TEST
 from tests.database import OWNER
 
-SEE = {"site.view", "provider.view", "standard.view"}
+SEE = {"site.view", "provider.view", "standard.view", "rollout.view"}
 FLEET = {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
+FLEET |= {"rollout.plan", "rollout.run"}
 MAY = {
     "viewer": SEE,
-    "operator": SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"},
-    "manager": SEE | {"site.acknowledge", "standard.publish"},
-    "admin": SEE | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"} | FLEET,
+    "operator": SEE
+    | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
+    | {"rollout.plan", "rollout.run", "rollout.hold"},
+    "manager": SEE | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold"},
+    "admin": SEE
+    | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
+    | {"rollout.approve", "rollout.hold"}
+    | FLEET,
     "provider_viewer": SEE,
-    "provider_operator": SEE | {"site.poll", "site.acknowledge"},
+    "provider_operator": SEE | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"},
 }
 
 

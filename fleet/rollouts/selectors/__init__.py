@@ -1,0 +1,1 @@
+"""Reads of rollouts: what the engine sees, and what people may see."""

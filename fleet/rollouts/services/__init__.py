@@ -1,0 +1,1 @@
+"""Writes of rollouts: planning, what people say, and what the engine says."""

@@ -1,0 +1,129 @@
+"""Holds: somebody says "not now", for a site, a region, a provider or all, with a reason and an expiry."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from django.utils import timezone
+
+from fleet.kit import audit, live
+from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
+from fleet.kit.tenancy import Limit, Rights, Scope, scope
+from fleet.rollouts.models import Hold, ProviderCalendar
+from fleet.rollouts.windows import Calendar
+from fleet.standards.services.standards import reason_of
+from sites.models import Provider, Site
+
+LONGEST: Final = timedelta(days=30)
+
+
+def hold(
+    *,
+    actor: Scope,
+    rights: Rights,
+    reason: str,
+    until: datetime,
+    site: Site | None = None,
+    provider: Provider | None = None,
+    region: str = "",
+) -> Hold:
+    """Hold a site, or else a region (of a provider, or whole), a provider, or all. Audited.
+
+    A provider's operator may hold its own sites, and itself. `until` is at most LONGEST away.
+    Raises NotAllowed, Invalid.
+    """
+    why = reason_of(reason)
+    now = timezone.now()
+    if not now < until <= now + LONGEST:
+        raise Invalid(f"A hold ends within {LONGEST.days} days.", details={"until": "not within its bounds"})
+    owner = site.provider_id if site is not None else provider.pk if provider is not None else None
+    _allow(rights, owner, site, region)
+    with scope(actor):
+        made = Hold(provider_id=owner, region=region, site=site, reason=why, until=until, made_by=actor.name[:150])
+        made.save(force_insert=True)
+        after = {"site": site.slug if site else None, "region": region, "until": until.isoformat()}
+        audit.record(actor, "rollout.hold", **_object_of(made), after=after, note=why)
+        _tell(made)
+    return made
+
+
+def lift(*, actor: Scope, rights: Rights, held: Hold) -> Hold:
+    """End a hold before its time; the same people may who may hold there. Audited. Raises NotAllowed, Conflict."""
+    with scope(actor):
+        row = _lock(held)
+        _allow(rights, row.provider_id, row.site, row.region)
+        row.lifted_at, row.lifted_by = timezone.now(), actor.name[:150]
+        row.save(update_fields=["lifted_at", "lifted_by"])
+        audit.record(actor, "rollout.lift", **_object_of(row), note=row.reason)
+        _tell(row)
+    return row
+
+
+def override(*, actor: Scope, rights: Rights, held: Hold, reason: str) -> Hold:
+    """Agree that standards of security severity do not wait for a hold: it takes two people. Audited.
+
+    Raises NotAllowed, Invalid, Conflict.
+    """
+    why = reason_of(reason)
+    if actor.user_id is None or Limit() not in rights.by_action.get("rollout.approve", ()):
+        raise NotAllowed("Your role does not allow to override holds.")
+    with scope(actor):
+        row = _lock(held)
+        row.overridden_by = sorted({*row.overridden_by, actor.user_id})
+        row.save(update_fields=["overridden_by"])
+        audit.record(actor, "rollout.override", **_object_of(row), after={"people": row.overridden_by}, note=why)
+        _tell(row)
+    return row
+
+
+def set_calendar(*, actor: Scope, rights: Rights, provider: Provider, calendar: Any) -> ProviderCalendar:
+    """Say when a provider's sites may be changed: a value as windows.Calendar. Audited. Raises NotAllowed, Invalid."""
+    if not rights.may("provider.change"):
+        raise NotAllowed("Your role does not allow to change providers.")
+    try:
+        read = msgspec.convert(calendar, Calendar)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"This is no calendar: {error}", details={"calendar": str(error)}) from None
+    plain = msgspec.to_builtins(read)
+    with scope(actor):
+        row, _ = ProviderCalendar.objects.update_or_create(
+            provider=provider,
+            defaults={"calendar": plain, "changed_by": actor.name[:150], "changed_at": timezone.now()},
+        )
+        which: dict[str, Any] = {"object_type": "provider", "object_id": provider.pk, "object_name": provider.name}
+        audit.record(actor, "provider.calendar", **which, provider_id=provider.pk, after={"calendar": plain})
+    return row
+
+
+def _allow(rights: Rights, provider_id: int | None, site: Site | None, region: str) -> None:
+    limits = rights.by_action.get("rollout.hold", ())
+    if site is not None:
+        facts: dict[str, Any] = {"provider_id": site.provider_id, "region": site.region, "labels": site.labels}
+        is_allowed = rights.may_on("rollout.hold", **facts)
+    else:
+        is_allowed = any(
+            not limit.labels
+            and limit.provider_id in (None, provider_id)
+            and (not limit.regions or (bool(region) and region in limit.regions))
+            for limit in limits
+        )
+    if not is_allowed:
+        raise NotAllowed("Your role does not allow to hold this.")
+
+
+def _lock(held: Hold) -> Hold:
+    row = Hold.objects.select_for_update(of=("self",)).select_related("site").filter(pk=held.pk).first()
+    if row is None:
+        raise NotFound("There is no such hold, or it is not yours to see.")
+    if row.lifted_at is not None or row.until <= timezone.now():
+        raise Conflict("It has ended already.")
+    return row
+
+
+def _object_of(row: Hold) -> dict[str, Any]:
+    scope_name = f"site {row.site_id}" if row.site_id else row.region or (f"provider {row.provider_id or 'all'}")
+    return {"object_type": "hold", "object_id": row.pk, "object_name": scope_name, "provider_id": row.provider_id}
+
+
+def _tell(row: Hold) -> None:
+    live.publish(hints=[(("holds", 0), row.provider_id)])

@@ -1,0 +1,182 @@
+"""Plans: made of what a person wrote, held against what is there, and kept as rows of waves and steps."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from django.db import connections
+from django.utils import timezone
+
+from fleet.kit import audit
+from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
+from fleet.kit.tenancy import DEFAULT, Rights, Scope, scope
+from fleet.rollouts.engine import commands
+from fleet.rollouts.models import OPEN_STEPS, Rollout, SiteStep, Wave
+from fleet.rollouts.plan import Plan, PlanError, canonical, plan_hash, plan_of
+from fleet.rollouts.plan_check import faults
+from fleet.rollouts.selectors.head import head
+from fleet.rollouts.services.carrying import carry_out
+from fleet.rollouts.states import ACTIVE, WAITING
+from fleet.standards.contents import ARCHITECTURE_LABEL
+from fleet.standards.models import Standard
+from fleet.standards.selectors.standards import content_for
+from fleet.standards.states import StandardState
+from sites.models import Site
+from sites.states import Life
+
+# Not a person's to write: they are who plans, and what the standard is.
+GIVEN = ("author", "standard_sha256")
+_NAMED = 5
+
+_STEPS = """
+INSERT INTO rollouts_sitestep (rollout_id, wave, site_id, provider_id, region, state, since, wait, failure, reason,
+    lease, tries, lane, slot, frozen, undoing, escalated, origin, origin_components, boot_before)
+SELECT %s, v.wave, s.id, s.provider_id, s.region, 'queued', %s, '', '', '',
+    0, 0, false, false, false, false, false, 'none', '', ''
+FROM unnest(%s::int[], %s::int[]) WITH ORDINALITY AS v(site_id, wave, n) JOIN edge_sites_site s ON s.id = v.site_id
+ORDER BY v.n
+"""
+
+
+def plan_rollout(
+    *,
+    actor: Scope,
+    rights: Rights,
+    values: Mapping[str, Any],
+    rollout: Rollout | None = None,
+    expect: str = "",
+) -> Rollout:
+    """Make a rollout of a plan, or give one that was not started another plan: then approvals are void. Audited.
+
+    `values` is plan.Plan without GIVEN; `standard` names a published one. `expect` is the plan hash that the person
+    began from. Raises NotAllowed, Invalid (what is wrong, with its place in `details`), Conflict.
+    """
+    if not rights.may("rollout.plan") or actor.user_id is None:
+        raise NotAllowed("Your role does not allow to plan rollouts.")
+    with scope(actor):
+        standard = _standard(values.get("standard"))
+        plan = _read(values, standard, actor.user_id)
+        _check(plan, standard)
+        now = timezone.now()
+        row = _make(plan, standard, now) if rollout is None else _change(rollout, plan, standard, expect, actor, now)
+        _make_rows(row, plan, now)
+        seen = head(row.pk, now)
+        carry_out(seen, commands.plan(seen, now), actor=actor, now=now)
+        audit.record(actor, "rollout.plan", **object_of(row), after={"plan": row.plan_hash, "sites": row.sites})
+        row.refresh_from_db()
+    return row
+
+
+def object_of(row: Rollout) -> dict[str, Any]:
+    """The rollout's part of an audit row."""
+    return {"object_type": "rollout", "object_id": row.pk, "object_name": row.name, "provider_id": None}
+
+
+def lock_rollout(rollout: Rollout, expect: str) -> Rollout:
+    """The rollout's row, locked in the open scope. Raises NotFound, Conflict for another plan than `expect`."""
+    row = Rollout.objects.select_for_update().defer("plan").filter(pk=rollout.pk).first()
+    if row is None:
+        raise NotFound("There is no such rollout, or it is not yours to see.")
+    if row.plan_hash != expect:
+        raise Conflict("Somebody changed the plan meanwhile; look at it first.")
+    return row
+
+
+# ------------------------------------------------------------------------------------------------------------
+def _standard(name: object) -> Standard:
+    row = Standard.objects.filter(name=name).first() if isinstance(name, str) else None
+    if row is None:
+        raise Invalid("Name a standard.", details={"standard": "there is no such standard"})
+    if row.state != StandardState.PUBLISHED:
+        raise Invalid(f"{row.name} is not published.", details={"standard": "not published"})
+    return row
+
+
+def _read(values: Mapping[str, Any], standard: Standard, author: int) -> Plan:
+    try:
+        plan = plan_of({**values, "author": author, "standard_sha256": standard.sha256})
+    except PlanError as error:
+        raise Invalid(str(error), details={error.place or "plan": error.reason}) from None
+    found = faults(plan)
+    if found:
+        raise Invalid(" ".join(found), details={"plan": found})
+    return plan
+
+
+def _check(plan: Plan, standard: Standard) -> None:
+    """Every site is there, is active, has an image in the standard, and is not at work in another rollout."""
+    wanted = [site for wave in plan.waves for site in wave.sites]
+    sites = list(Site.objects.filter(pk__in=wanted, life=Life.ACTIVE).only("id", "name", "labels"))
+    missing = set(wanted) - {site.pk for site in sites}
+    if missing:
+        listed = ", ".join(str(pk) for pk in sorted(missing)[:_NAMED])
+        raise Invalid(
+            f"{len(missing)} sites are not there, or not active: {listed}.", details={"waves": sorted(missing)}
+        )
+    by_architecture = {site.labels.get(ARCHITECTURE_LABEL, ""): site for site in sites}
+    counts = Counter(site.labels.get(ARCHITECTURE_LABEL, "") for site in sites)
+    for architecture, site in by_architecture.items():
+        try:
+            content_for(standard, site)
+        except Conflict as error:
+            raise Invalid(
+                f"{counts[architecture]} sites: {error.message}", details={"standard": error.message}
+            ) from None
+    _check_others(plan, wanted)
+
+
+def _check_others(plan: Plan, wanted: Sequence[int]) -> None:
+    states = [str(state) for state in (*WAITING, *OPEN_STEPS)]
+    others = SiteStep.objects.filter(site__in=wanted, state__in=states, rollout__state__in=[str(s) for s in ACTIVE])
+    found = Counter(others.values_list("rollout__name", flat=True))
+    if found:
+        sentences = [f"{count} of these sites are in {name!r}, which still runs." for name, count in found.items()]
+        raise Invalid(" ".join(sentences), details={"waves": sentences})
+
+
+def _make(plan: Plan, standard: Standard, now: datetime) -> Rollout:
+    row = Rollout(author_id=plan.author, since=now, is_live=False, **_columns(plan, standard))
+    row.save(force_insert=True)
+    return row
+
+
+def _columns(plan: Plan, standard: Standard) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "standard": standard,
+        "plan": canonical(plan).decode(),
+        "plan_hash": plan_hash(plan),
+        "sites": plan.site_count,
+    }
+
+
+def _change(rollout: Rollout, plan: Plan, standard: Standard, expect: str, actor: Scope, now: datetime) -> Rollout:
+    row = lock_rollout(rollout, expect)
+    seen = head(row.pk, now)
+    try:
+        said = commands.edit(seen, now)
+    except commands.RefusedError as error:
+        raise Conflict(str(error)) from None
+    carry_out(seen, said, actor=actor, now=now)
+    SiteStep.objects.filter(rollout=row).delete()
+    Wave.objects.filter(rollout=row).delete()
+    Rollout.objects.filter(pk=row.pk).update(author_id=plan.author, **_columns(plan, standard))
+    row.refresh_from_db()
+    return row
+
+
+def _make_rows(row: Rollout, plan: Plan, now: datetime) -> None:
+    Wave.objects.bulk_create(
+        [Wave(rollout=row, index=index, name=wave.name, since=now) for index, wave in enumerate(plan.waves)]
+    )
+    pairs = [(site, index) for index, wave in enumerate(plan.waves) for site in wave.sites]
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_STEPS, [row.pk, now, [site for site, _ in pairs], [index for _, index in pairs]])
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """A plan as a person may write it again: what plan_rollout() takes."""
+    values: dict[str, Any] = msgspec.to_builtins(plan)
+    return {name: value for name, value in values.items() if name not in GIVEN}
