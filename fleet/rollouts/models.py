@@ -34,6 +34,7 @@ class Rollout(models.Model):
     standard = models.ForeignKey(Standard, on_delete=models.PROTECT, related_name="rollouts")
     plan = models.TextField()
     plan_hash = models.CharField(max_length=71)
+    recipe = models.JSONField(default=dict, help_text="What the plan was made of (recipe.Recipe), to begin from again.")
     sites = models.PositiveIntegerField(help_text="How many steps it has.")
     state = models.CharField(max_length=24, default=states.RolloutState.DRAFT)
     since = models.DateTimeField()
@@ -212,6 +213,20 @@ class Hold(models.Model):
 
     def __str__(self) -> str:
         return f"hold until {self.until}: {self.reason}"
+
+
+class ProviderAsked(models.Model):
+    """The plan asks this provider's approval: what a provider may know of it. `approval_s`: how long a word holds."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="providers_asked")
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
+    approval_s = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["rollout", "provider"], name="provider_asked_once")]
+
+    def __str__(self) -> str:
+        return f"provider {self.provider_id} of rollout {self.rollout_id}"
 
 
 class Approval(models.Model):

@@ -180,7 +180,7 @@ def plan_of(value: Mapping[str, Any]) -> Plan:
         plan = msgspec.convert(value, Plan)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
-        raise PlanError(place.strip("`.").removeprefix("."), _sentence(reason)) from None
+        raise PlanError(place.strip("`.").removeprefix("."), sentence_of(reason)) from None
     if plan.start_at is not None and plan.start_at.tzinfo is None:
         raise PlanError("start_at", "a time needs its zone")
     return plan
@@ -209,7 +209,8 @@ def _no_constant(word: str) -> None:
     raise PlanError("", f"{word} is not a number")
 
 
-def _sentence(reason: str) -> str:
+def sentence_of(reason: str) -> str:
+    """What msgspec says of a value, as a person would."""
     if reason.startswith("Object contains unknown field"):
         return "there is no such member: " + reason.partition("`")[2].rstrip("`")
     if reason.startswith("Object missing required field"):

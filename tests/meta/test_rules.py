@@ -69,6 +69,7 @@ def test_the_kit_is_a_closed_list():
             "checks.py",
             "clock.py",
             "counters.py",
+            "dangerous.py",
             "errors.py",
             "htmx.py",
             "http.py",

@@ -1,6 +1,6 @@
 """What every tick reads of a rollout: its row and waves, counters over its steps, holds, approvals, calendars.
 
-The counters are counted, not kept: by an index that holds all that they need (measured in bench/results).
+The counters are counted, not kept: by an index that holds all that they need.
 """
 
 from collections import Counter

@@ -7,21 +7,21 @@ Conflict with a sentence. A command only moves the rollout and its waves; the ti
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from django.utils import timezone
-
 from fleet.kit import audit, live
-from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
+from fleet.kit.clock import database_now
+from fleet.kit.errors import Conflict, Invalid, NotAllowed
 from fleet.kit.tenancy import Rights, Scope, scope
 from fleet.rollouts.engine import commands
 from fleet.rollouts.engine.actions import Action
 from fleet.rollouts.engine.approvals import verdict
 from fleet.rollouts.engine.commands import Choice
 from fleet.rollouts.engine.facts import Head
-from fleet.rollouts.models import Approval, Rollout
+from fleet.rollouts.models import Approval, ProviderAsked, Rollout
+from fleet.rollouts.plan import read_plan
 from fleet.rollouts.selectors.head import head
+from fleet.rollouts.selectors.rollouts import get_rollout
 from fleet.rollouts.services.carrying import carry_out
 from fleet.rollouts.services.planning import lock_rollout, object_of
-from fleet.rollouts.services.ticking import ROLLOUTS
 from fleet.rollouts.states import Pause, RolloutState
 
 Build = Callable[[Head, datetime], Sequence[Action]]
@@ -58,21 +58,15 @@ def start(*, actor: Scope, rights: Rights, rollout: Rollout, expect: str) -> Rol
 
 
 def _say(actor: Scope, rights: Rights, rollout: Rollout, expect: str, *, yes: bool, reason: str) -> Approval:
-    with scope(ROLLOUTS):  # a provider does not see the plan that it is asked about
-        row = Rollout.objects.defer("plan").filter(pk=rollout.pk).first()
-        seen = head(row.pk, timezone.now()) if row is not None else None
-    if row is None or seen is None:
-        raise NotFound("There is no such rollout, or it is not yours to see.")
-    provider = _speaks_for(rights, seen)
-    if seen.plan_hash != expect:
-        raise Conflict("Somebody changed the plan meanwhile; look at it first.")
-    if actor.user_id is None or actor.user_id == row.author_id:
-        raise NotAllowed("Who planned it cannot approve it.")
-    if row.state not in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
-        raise Conflict("It does not wait for approval.")
     with scope(actor):
-        if not Rollout.objects.filter(pk=row.pk).only("id").exists():
-            raise NotFound("There is no such rollout, or it is not yours to see.")
+        row = get_rollout(scope=actor, pk=rollout.pk)
+        provider, holds_s = _speaks_for(rights, row)
+        if row.plan_hash != expect:
+            raise Conflict("Somebody changed the plan meanwhile; look at it first.")
+        if actor.user_id is None or (provider is None and actor.user_id == row.author_id):
+            raise NotAllowed("Who planned it cannot approve it.")
+        if row.state not in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
+            raise Conflict("It does not wait for approval.")
         made = Approval(
             rollout_id=row.pk,
             user_id=actor.user_id,
@@ -81,7 +75,7 @@ def _say(actor: Scope, rights: Rights, rollout: Rollout, expect: str, *, yes: bo
             plan_hash=expect,
             yes=yes,
             reason=reason.strip()[:300],
-            expires_at=timezone.now() + timedelta(seconds=seen.plan.expiries.approval_s),
+            expires_at=database_now() + timedelta(seconds=holds_s),
         )
         made.save(force_insert=True)
         action = "rollout.approve" if yes else "rollout.reject"
@@ -90,14 +84,18 @@ def _say(actor: Scope, rights: Rights, rollout: Rollout, expect: str, *, yes: bo
     return made
 
 
-def _speaks_for(rights: Rights, seen: Head) -> int | None:
-    """None for the fleet, or the provider whose approval the plan asks for. Raises NotAllowed."""
+def _speaks_for(rights: Rights, row: Rollout) -> tuple[int | None, int]:
+    """(None for the fleet, or the provider whose approval the plan asks for; how long the word holds).
+
+    A provider sees neither plan nor author, who is never one of its people: planning is the fleet's. Raises NotAllowed.
+    """
     limits = rights.by_action.get("rollout.approve", ())
     if any(limit.whole and limit.provider_id is None for limit in limits):
-        return None
+        return None, read_plan(Rollout.objects.values_list("plan", flat=True).get(pk=row.pk)).expiries.approval_s
+    asked = {one.provider_id: one.approval_s for one in ProviderAsked.objects.filter(rollout=row.pk)}
     for limit in limits:
-        if limit.whole and limit.provider_id in seen.plan.approvals.providers:
-            return limit.provider_id
+        if limit.whole and limit.provider_id in asked:
+            return limit.provider_id, asked[limit.provider_id]
     raise NotAllowed("Your role does not allow to approve this rollout.")
 
 
@@ -187,7 +185,7 @@ def _command(
         raise NotAllowed("Your role does not allow this on rollouts.")
     with scope(actor):
         row = lock_rollout(rollout, expect)
-        now = timezone.now()
+        now = database_now()
         seen = head(row.pk, now)
         try:
             said = build(seen, now)

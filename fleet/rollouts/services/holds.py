@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from django.utils import timezone
 
 from fleet.kit import audit, live
+from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import Limit, Rights, Scope, scope
 from fleet.rollouts.models import Hold, ProviderCalendar
@@ -33,7 +33,7 @@ def hold(
     Raises NotAllowed, Invalid.
     """
     why = reason_of(reason)
-    now = timezone.now()
+    now = database_now()
     if not now < until <= now + LONGEST:
         raise Invalid(f"A hold ends within {LONGEST.days} days.", details={"until": "not within its bounds"})
     owner = site.provider_id if site is not None else provider.pk if provider is not None else None
@@ -52,7 +52,7 @@ def lift(*, actor: Scope, rights: Rights, held: Hold) -> Hold:
     with scope(actor):
         row = _lock(held)
         _allow(rights, row.provider_id, row.site, row.region)
-        row.lifted_at, row.lifted_by = timezone.now(), actor.name[:150]
+        row.lifted_at, row.lifted_by = database_now(), actor.name[:150]
         row.save(update_fields=["lifted_at", "lifted_by"])
         audit.record(actor, "rollout.lift", **_object_of(row), note=row.reason)
         _tell(row)
@@ -88,7 +88,7 @@ def set_calendar(*, actor: Scope, rights: Rights, provider: Provider, calendar: 
     with scope(actor):
         row, _ = ProviderCalendar.objects.update_or_create(
             provider=provider,
-            defaults={"calendar": plain, "changed_by": actor.name[:150], "changed_at": timezone.now()},
+            defaults={"calendar": plain, "changed_by": actor.name[:150], "changed_at": database_now()},
         )
         which: dict[str, Any] = {"object_type": "provider", "object_id": provider.pk, "object_name": provider.name}
         audit.record(actor, "provider.calendar", **which, provider_id=provider.pk, after={"calendar": plain})
@@ -115,7 +115,7 @@ def _lock(held: Hold) -> Hold:
     row = Hold.objects.select_for_update(of=("self",)).select_related("site").filter(pk=held.pk).first()
     if row is None:
         raise NotFound("There is no such hold, or it is not yours to see.")
-    if row.lifted_at is not None or row.until <= timezone.now():
+    if row.lifted_at is not None or row.until <= database_now():
         raise Conflict("It has ended already.")
     return row
 

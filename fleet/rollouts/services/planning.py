@@ -7,22 +7,22 @@ from typing import Any
 
 import msgspec
 from django.db import connections
-from django.utils import timezone
 
 from fleet.kit import audit
+from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import DEFAULT, Rights, Scope, scope
 from fleet.rollouts.engine import commands
-from fleet.rollouts.models import OPEN_STEPS, Rollout, SiteStep, Wave
+from fleet.rollouts.models import OPEN_STEPS, ProviderAsked, Rollout, SiteStep, Wave
 from fleet.rollouts.plan import Plan, PlanError, canonical, plan_hash, plan_of
 from fleet.rollouts.plan_check import faults
 from fleet.rollouts.selectors.head import head
+from fleet.rollouts.selectors.planning import plannable
 from fleet.rollouts.services.carrying import carry_out
 from fleet.rollouts.states import ACTIVE, WAITING
 from fleet.standards.contents import ARCHITECTURE_LABEL
 from fleet.standards.models import Standard
 from fleet.standards.selectors.standards import content_for
-from fleet.standards.states import StandardState
 from sites.models import Site
 from sites.states import Life
 
@@ -47,20 +47,23 @@ def plan_rollout(
     values: Mapping[str, Any],
     rollout: Rollout | None = None,
     expect: str = "",
+    recipe: Mapping[str, Any] | None = None,
 ) -> Rollout:
     """Make a rollout of a plan, or give one that was not started another plan: then approvals are void. Audited.
 
     `values` is plan.Plan without GIVEN; `standard` names a published one. `expect` is the plan hash that the person
-    began from. Raises NotAllowed, Invalid (what is wrong, with its place in `details`), Conflict.
+    began from; `recipe`, of which the values were made, is kept to begin from next time.
+    Raises NotAllowed, Invalid (what is wrong, with its place in `details`), Conflict.
     """
     if not rights.may("rollout.plan") or actor.user_id is None:
         raise NotAllowed("Your role does not allow to plan rollouts.")
     with scope(actor):
-        standard = _standard(values.get("standard"))
+        standard = plannable(values.get("standard"))
         plan = _read(values, standard, actor.user_id)
         _check(plan, standard)
-        now = timezone.now()
-        row = _make(plan, standard, now) if rollout is None else _change(rollout, plan, standard, expect, actor, now)
+        now = database_now()
+        columns = {**_columns(plan, standard), "recipe": recipe or {}}
+        row = _make(columns, now) if rollout is None else _change(rollout, columns, expect, actor, now)
         _make_rows(row, plan, now)
         seen = head(row.pk, now)
         carry_out(seen, commands.plan(seen, now), actor=actor, now=now)
@@ -85,15 +88,6 @@ def lock_rollout(rollout: Rollout, expect: str) -> Rollout:
 
 
 # ------------------------------------------------------------------------------------------------------------
-def _standard(name: object) -> Standard:
-    row = Standard.objects.filter(name=name).first() if isinstance(name, str) else None
-    if row is None:
-        raise Invalid("Name a standard.", details={"standard": "there is no such standard"})
-    if row.state != StandardState.PUBLISHED:
-        raise Invalid(f"{row.name} is not published.", details={"standard": "not published"})
-    return row
-
-
 def _read(values: Mapping[str, Any], standard: Standard, author: int) -> Plan:
     try:
         plan = plan_of({**values, "author": author, "standard_sha256": standard.sha256})
@@ -136,14 +130,15 @@ def _check_others(plan: Plan, wanted: Sequence[int]) -> None:
         raise Invalid(" ".join(sentences), details={"waves": sentences})
 
 
-def _make(plan: Plan, standard: Standard, now: datetime) -> Rollout:
-    row = Rollout(author_id=plan.author, since=now, is_live=False, **_columns(plan, standard))
+def _make(columns: dict[str, Any], now: datetime) -> Rollout:
+    row = Rollout(since=now, is_live=False, **columns)
     row.save(force_insert=True)
     return row
 
 
 def _columns(plan: Plan, standard: Standard) -> dict[str, Any]:
     return {
+        "author_id": plan.author,
         "name": plan.name,
         "standard": standard,
         "plan": canonical(plan).decode(),
@@ -152,7 +147,7 @@ def _columns(plan: Plan, standard: Standard) -> dict[str, Any]:
     }
 
 
-def _change(rollout: Rollout, plan: Plan, standard: Standard, expect: str, actor: Scope, now: datetime) -> Rollout:
+def _change(rollout: Rollout, columns: dict[str, Any], expect: str, actor: Scope, now: datetime) -> Rollout:
     row = lock_rollout(rollout, expect)
     seen = head(row.pk, now)
     try:
@@ -160,9 +155,9 @@ def _change(rollout: Rollout, plan: Plan, standard: Standard, expect: str, actor
     except commands.RefusedError as error:
         raise Conflict(str(error)) from None
     carry_out(seen, said, actor=actor, now=now)
-    SiteStep.objects.filter(rollout=row).delete()
-    Wave.objects.filter(rollout=row).delete()
-    Rollout.objects.filter(pk=row.pk).update(author_id=plan.author, **_columns(plan, standard))
+    for rows in (SiteStep, Wave, ProviderAsked):
+        rows.objects.filter(rollout=row).delete()
+    Rollout.objects.filter(pk=row.pk).update(**columns)
     row.refresh_from_db()
     return row
 
@@ -170,6 +165,12 @@ def _change(rollout: Rollout, plan: Plan, standard: Standard, expect: str, actor
 def _make_rows(row: Rollout, plan: Plan, now: datetime) -> None:
     Wave.objects.bulk_create(
         [Wave(rollout=row, index=index, name=wave.name, since=now) for index, wave in enumerate(plan.waves)]
+    )
+    ProviderAsked.objects.bulk_create(
+        [
+            ProviderAsked(rollout=row, provider_id=provider, approval_s=plan.expiries.approval_s)
+            for provider in sorted(set(plan.approvals.providers))
+        ]
     )
     pairs = [(site, index) for index, wave in enumerate(plan.waves) for site in wave.sites]
     with connections[DEFAULT].cursor() as cursor:

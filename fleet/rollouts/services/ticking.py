@@ -9,8 +9,8 @@ import time
 from typing import Final
 
 from django.db import connections
-from django.utils import timezone
 
+from fleet.kit.clock import database_now
 from fleet.kit.tenancy import DEFAULT, job, scope
 from fleet.rollouts.engine import asks, decide, wants_another
 from fleet.rollouts.engine.asks import needs_ticks
@@ -91,7 +91,7 @@ def tick_one(rollout_id: int) -> bool:
         found = row.values_list("standard_id", flat=True).first()
         if found is None:
             return False
-        now = timezone.now()
+        now = database_now()
         for _ in range(_MOST_AT_ONCE):
             seen = head(rollout_id, now)
             looked = rows(seen, asks(seen, now), standard_id=found, now=now)
@@ -115,7 +115,7 @@ def _forget(looked: Rows) -> None:
 def _rest(rollout_id: int) -> None:
     """A rollout that has ended, and of which nothing can still happen, is not looked at any more."""
     has_ended = Rollout.objects.filter(pk=rollout_id, state__in=[str(state) for state in ENDED_ROLLOUTS]).exists()
-    if has_ended and not needs_ticks(head(rollout_id, timezone.now())):
+    if has_ended and not needs_ticks(head(rollout_id, database_now())):
         Rollout.objects.filter(pk=rollout_id).update(is_live=False)
 
 

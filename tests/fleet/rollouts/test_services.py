@@ -101,7 +101,7 @@ def test_a_provider_approves_only_where_the_plan_asks_it(play: Play, access: Any
     own, other = make_provider(), make_provider()
     it = play(1, provider=own, approvals={"needed": 2, "providers": [own.pk]})
     it.do(control.submit)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotFound):
         it.do(control.approve, access("provider_operator", provider=other))
     with pytest.raises(NotAllowed):
         it.do(control.approve, access("provider_viewer", provider=own))

@@ -1,0 +1,227 @@
+"""What each button would do to a rollout now, in words and numbers, before it does it. Pure."""
+
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+
+from fleet.rollouts.engine.approvals import people_needed, verdict
+from fleet.rollouts.engine.commands import Choice
+from fleet.rollouts.engine.facts import Head
+from fleet.rollouts.engine.tally import Tally
+from fleet.rollouts.states import (
+    ACTIVE_WAVE,
+    AT_WORK,
+    TOUCHED,
+    UNTOUCHED,
+    LaneState,
+    Pause,
+    RolloutEvent,
+    RolloutState,
+    StepState,
+    WaveState,
+    allowed,
+)
+
+# From so many sites on, a person types the number before it happens.
+TYPED_ABOVE: Final = 50
+_GONE: Final = (StepState.FAILED, StepState.ROLLED_BACK, StepState.ROLLBACK_WAITING)
+
+
+class Effect(Struct, frozen=True, kw_only=True):
+    """One button. `sites`: how many it touches; `right`: who may press it; `needs_reason`: others will read why.
+
+    `choice` is set for the ways to go on with a wave that is held.
+    """
+
+    verb: str
+    label: str
+    words: tuple[str, ...]
+    sites: int
+    right: str = "rollout.run"
+    needs_reason: bool = False
+    choice: Choice | None = None
+    danger: bool = False
+
+    @property
+    def needs_typing(self) -> bool:
+        """Whether the number of sites must be typed first."""
+        return self.sites > TYPED_ABOVE
+
+    @property
+    def key(self) -> str:
+        """A name for it among the others."""
+        return f"{self.verb}-{self.choice}" if self.choice else self.verb
+
+
+def effects(head: Head, now: datetime) -> list[Effect]:
+    """What can be done to the rollout as it is at `now`, those first that a person looks for first."""
+    return [*_before(head, now), *_while(head), *_after(head)]
+
+
+def effect_of(head: Head, now: datetime, verb: str, choice: Choice | None = None) -> Effect | None:
+    """The effect of one verb; None where it cannot be done now."""
+    return next((one for one in effects(head, now) if (one.verb, one.choice) == (verb, choice)), None)
+
+
+# Before the start -------------------------------------------------------------------------------------------
+def _before(head: Head, now: datetime) -> list[Effect]:
+    state, plan = head.rollout.state, head.plan
+    count, found = plan.site_count, []
+    if allowed(state, RolloutEvent.SUBMIT):
+        people = people_needed(plan)
+        words = [f"{people} {'person' if people == 1 else 'people'} must approve it; who planned it does not count."]
+        if plan.approvals.providers:
+            words.append(f"{len(set(plan.approvals.providers))} of them must speak for providers of its sites.")
+        words.append(_begins(head))
+        found.append(_effect("submit", "Ask for approval", words, 0, right="rollout.plan"))
+    if state in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
+        said = verdict(plan, head.plan_hash, head.approvals, now)
+        lacking = said.missing or "nothing more is needed"
+        words = [f"You agree to this very plan for {_sites(count)}. Still needed: {lacking}.", _begins(head)]
+        if state is RolloutState.AWAITING_APPROVAL:
+            found.append(_effect("approve", "Approve", words, count, right="rollout.approve"))
+        words = [f"Nothing of this plan happens to any of its {_sites(count)}. It can be planned anew."]
+        found.append(_effect("reject", "Reject", words, 0, right="rollout.approve", needs_reason=True, danger=True))
+    if allowed(state, RolloutEvent.START):
+        first = plan.waves[0]
+        words = [
+            f"Wave 1 of {len(plan.waves)} ({first.name}) opens now with {_sites(len(first.sites))}.",
+            f"The other waves follow when their gates pass: {_sites(count)} in all.",
+        ]
+        found.append(_effect("start", "Start now", words, count))
+    return found
+
+
+def _begins(head: Head) -> str:
+    at = head.plan.start_at
+    return f"Once approved it starts at {at:%Y-%m-%d %H:%M %Z}." if at else "Once approved it starts at once."
+
+
+# While it runs ----------------------------------------------------------------------------------------------
+def _while(head: Head) -> list[Effect]:
+    state, tally = head.rollout.state, Tally(head.counts, head.flight)
+    at_work = tally.count((*AT_WORK, StepState.IN_DOUBT))
+    waiting = tally.count(UNTOUCHED)
+    found: list[Effect] = []
+    if allowed(state, RolloutEvent.RESUME):
+        found += _resumes(head, tally)
+    if allowed(state, RolloutEvent.PAUSE) and head.rollout.pause is not Pause.STOPPED:
+        words = [
+            f"No further site is begun: {_sites(waiting)} wait. {_sites(at_work)} at work finish.",
+            _expires(head),
+        ]
+        found.append(_effect("pause", "Stop claiming", words, waiting, needs_reason=True))
+    if allowed(state, RolloutEvent.PAUSE) and head.rollout.pause is not Pause.FROZEN:
+        words = [
+            f"No further site is begun, and the {_sites(at_work)} at work hold at their next safe point.",
+            "What runs there goes on running.",
+            _expires(head),
+        ]
+        found.append(_effect("freeze", "Freeze", words, at_work + waiting, needs_reason=True))
+    if allowed(state, RolloutEvent.ABORT):
+        ending = "finish" if head.plan.abort == "finish" else "go back to what they ran before"
+        words = [
+            f"{_sites(waiting)} are not changed any more. {_sites(at_work)} at work {ending}.",
+            f"{_sites(tally.count((StepState.PROVEN, StepState.SOAKING)))} that are done stay as they are.",
+        ]
+        found.append(_effect("abort", "Abort", words, waiting + at_work, needs_reason=True, danger=True))
+    return found
+
+
+def _resumes(head: Head, tally: Tally) -> list[Effect]:
+    wave = next((one for one in head.waves if one.state in ACTIVE_WAVE), None)
+    if wave is None or wave.state is not WaveState.HELD:
+        waiting = tally.count(UNTOUCHED)
+        return [_effect("resume", "Resume", [f"{_sites(waiting)} that wait may be begun again."], waiting)]
+    failed = tally.count((StepState.FAILED,), lane=False)
+    gone = tally.count(_GONE[1:], wave.index, lane=False)
+    left = tally.count(UNTOUCHED, wave.index, lane=False)
+    name = head.plan.waves[wave.index].name
+    found = [
+        _choice(
+            Choice.RETRY,
+            "Retry what failed",
+            [f"{_sites(failed + gone)} are tried again with a new document; {_sites(left)} of wave {name!r} go on."],
+            failed + gone + left,
+        ),
+        _choice(
+            Choice.SKIP_FAILED,
+            "Skip what failed",
+            [f"{_sites(failed + gone)} stay as they are, with your reason. {_sites(left)} of wave {name!r} go on."],
+            failed + gone + left,
+            reason=True,
+        ),
+        _choice(
+            Choice.SKIP_WAVE,
+            "Skip the rest of the wave",
+            [f"{_sites(failed + gone + left)} of wave {name!r} stay as they are. The next wave opens."],
+            failed + gone + left,
+            reason=True,
+        ),
+    ]
+    if not wave.undoing:
+        asks = "The gates are asked again with the values of now; nothing else changes."
+        found.append(_choice(Choice.RECHECK, "Ask the gates again", [asks], 0))
+    return found
+
+
+# After it, or instead of it ---------------------------------------------------------------------------------
+def _after(head: Head) -> list[Effect]:
+    state, tally = head.rollout.state, Tally(head.counts, head.flight)
+    found = []
+    if allowed(state, RolloutEvent.ROLL_BACK):
+        if state is RolloutState.ROLLBACK_FAILED:
+            touched = tally.count((StepState.ROLLBACK_FAILED, StepState.ROLLBACK_WAITING))
+        else:
+            touched = tally.count((*TOUCHED, StepState.ROLLBACK_WAITING))
+        offline = tally.count((StepState.ROLLBACK_WAITING,))
+        words = [
+            f"{_sites(touched)} go back, each to what it had proven before, the newest wave first.",
+            "It waits for no window, hold or busy lease, unless the plan says so.",
+        ]
+        if offline:
+            words.append(f"{_sites(offline)} do not answer and go back when they return.")
+        if touched:
+            found.append(_effect("roll_back", "Roll back", words, touched, needs_reason=True, danger=True))
+    if head.rollout.lane is LaneState.HALTED:
+        waiting = tally.count((StepState.CATCH_UP,))
+        words = [f"{_sites(waiting)} that were left behind may catch up again; those that failed there are skipped."]
+        found.append(_effect("reopen_lane", "Reopen the catch-up lane", words, waiting, needs_reason=True))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------
+def _effect(
+    verb: str,
+    label: str,
+    words: list[str],
+    sites: int,
+    *,
+    right: str = "rollout.run",
+    needs_reason: bool = False,
+    danger: bool = False,
+) -> Effect:
+    return Effect(
+        verb=verb,
+        label=label,
+        words=tuple(words),
+        sites=sites,
+        right=right,
+        needs_reason=needs_reason,
+        danger=danger,
+    )
+
+
+def _choice(choice: Choice, label: str, words: list[str], sites: int, *, reason: bool = False) -> Effect:
+    return Effect(verb="resume", label=label, words=tuple(words), sites=sites, needs_reason=reason, choice=choice)
+
+
+def _expires(head: Head) -> str:
+    hours = head.plan.expiries.pause_s / 3600
+    ending = "aborted" if head.plan.expiries.on_expiry == "abort" else "failed"
+    return f"If nobody goes on within {hours:g} hours, the rollout is {ending}."
+
+
+def _sites(count: int) -> str:
+    return f"{count:,} site{'' if count == 1 else 's'}"

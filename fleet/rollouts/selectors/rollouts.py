@@ -1,0 +1,163 @@
+"""Rollouts as a viewer may see them; the scope must be open.
+
+Who sees the whole fleet sees a rollout whole. Everybody else sees it as their own sites' steps and counts: no plan, no
+totals, nothing that tells of others. Row-level security and column grants say so for providers, and these functions
+once more for them and for people of some regions or labels.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from django.db.models import Count, Q, QuerySet
+
+from fleet.kit.errors import NotFound
+from fleet.kit.tenancy import Scope
+from fleet.rollouts.models import (
+    Approval,
+    Attempt,
+    GateEvaluation,
+    Hold,
+    ProviderAsked,
+    Rollout,
+    RolloutEvent,
+    SiteStep,
+    Wave,
+)
+from fleet.rollouts.states import ACTIVE
+from sites.selectors.access import inside, providers_in, sites_in
+
+# What a provider's role may read: the columns that are granted to it in migrations 0002 and 0003.
+SHARED: Final = (
+    "id",
+    "name",
+    "standard_id",
+    "state",
+    "since",
+    "pause",
+    "until",
+    "lane",
+    "started_at",
+    "is_live",
+    "made_at",
+    "plan_hash",
+)
+_SHARED_WAVE: Final = ("id", "rollout_id", "index", "name", "state", "since", "opened_at", "undoing")
+
+
+def sees_whole(who: Scope) -> bool:
+    """Whether the viewer sees whole rollouts: plans, totals, other people's sites."""
+    return who.wide and not who.limited
+
+
+def rollouts_in(who: Scope) -> QuerySet[Rollout]:
+    """Every rollout that the viewer may see, without its plan's text; newest first."""
+    found = Rollout.objects.order_by("-pk")
+    found = found.defer("plan", "recipe").select_related("standard", "author") if who.wide else found.only(*SHARED)
+    if who.limited:
+        found = found.filter(pk__in=steps_in(who).values("rollout_id"))
+    return found
+
+
+def get_rollout(*, scope: Scope, pk: int) -> Rollout:
+    """One rollout. Raises NotFound."""
+    found = rollouts_in(scope).filter(pk=pk).first()
+    if found is None:
+        raise NotFound("There is no such rollout, or it is not yours to see.")
+    return found
+
+
+def steps_in(who: Scope) -> QuerySet[SiteStep]:
+    """Every step of sites that the viewer may see."""
+    found = SiteStep.objects.all()
+    return found.filter(inside(who.limits, prefix="site__")) if who.limited else found
+
+
+def steps_of(who: Scope, rollout: Rollout) -> QuerySet[SiteStep]:
+    """The rollout's steps that the viewer may see, with site and provider."""
+    return steps_in(who).filter(rollout=rollout.pk).select_related("site", "provider", "document")
+
+
+def waves_of(rollout: Rollout, who: Scope) -> list[Wave]:
+    """The waves that the viewer may see, in order; reasons only for who sees all."""
+    found = Wave.objects.filter(rollout=rollout.pk).order_by("index")
+    return list(found if who.wide else found.only(*_SHARED_WAVE))
+
+
+def counts_by_wave(who: Scope, rollouts: Sequence[Rollout]) -> dict[int, dict[int, dict[str, int]]]:
+    """How many of the steps that the viewer may see are how: by rollout, wave, and state (`lane:` + state there)."""
+    found = (
+        steps_in(who)
+        .filter(rollout__in=[row.pk for row in rollouts])
+        .order_by()
+        .values_list("rollout_id", "wave", "lane", "state")
+        .annotate(count=Count("pk"))
+    )
+    counts: dict[int, dict[int, dict[str, int]]] = {row.pk: {} for row in rollouts}
+    for rollout, wave, lane, state, count in found:
+        key = f"lane:{state}" if lane else state
+        counts[rollout].setdefault(wave, {})[key] = count
+    return counts
+
+
+def failures_by_class(who: Scope, rollout: Rollout) -> dict[str, int]:
+    """Failed steps that the viewer may see, by class of failure, the most frequent first."""
+    found = steps_in(who).filter(rollout=rollout.pk, state="failed").order_by()
+    counted = found.values_list("failure").annotate(count=Count("pk")).order_by("-count", "failure")
+    return dict(counted)
+
+
+def events_of(who: Scope, rollout: Rollout) -> QuerySet[RolloutEvent]:
+    """What happened, newest first: all of it, or of the viewer's own sites."""
+    found = RolloutEvent.objects.filter(rollout=rollout.pk).order_by("-pk").select_related("step__site")
+    return found if sees_whole(who) else found.filter(step__in=steps_in(who).filter(rollout=rollout.pk))
+
+
+def evaluations_of(who: Scope, rollout: Rollout) -> QuerySet[GateEvaluation]:
+    """What gates answered, newest first; nothing for who does not see all."""
+    found = GateEvaluation.objects.filter(rollout=rollout.pk).order_by("-pk")
+    return found if sees_whole(who) else found.none()
+
+
+def approvals_of(who: Scope, rollout: Rollout) -> QuerySet[Approval]:
+    """Who said what of a plan, oldest first; a provider sees its own people's words."""
+    return Approval.objects.filter(rollout=rollout.pk).order_by("pk")
+
+
+def providers_asked(who: Scope, rollout: Rollout) -> list[int]:
+    """Ids of the providers whose approval the plan asks, as far as the viewer may know."""
+    return list(ProviderAsked.objects.filter(rollout=rollout.pk).order_by("pk").values_list("provider_id", flat=True))
+
+
+def attempts_of(step: SiteStep) -> list[Attempt]:
+    """The documents that were given out for a step, oldest first."""
+    return list(Attempt.objects.filter(step=step).order_by("pk").select_related("document"))
+
+
+def rollouts_of_site(who: Scope, site_id: int) -> list[SiteStep]:
+    """The steps of one site, the newest first, with their rollouts (shared columns only)."""
+    found = steps_in(who).filter(site=site_id).order_by("-pk").select_related("rollout")
+    shared = [f"rollout__{name}" for name in SHARED]
+    own = [field.attname for field in SiteStep._meta.concrete_fields]
+    return list((found if who.wide else found.only(*own, *shared))[:50])
+
+
+def running(who: Scope) -> int:
+    """How many rollouts are under way, of those that the viewer may see."""
+    return rollouts_in(who).filter(state__in=[str(state) for state in ACTIVE]).count()
+
+
+# Holds ------------------------------------------------------------------------------------------------------
+def holds_in(who: Scope) -> QuerySet[Hold]:
+    """Every hold that the viewer may see, newest first, with its site and provider."""
+    found = Hold.objects.order_by("-pk").select_related("site", "provider")
+    if who.limited and who.wide:
+        return found.filter(Q(site=None) | Q(site__in=sites_in(who)))
+    return found if who.wide else found.filter(provider__in=providers_in(who))
+
+
+def get_hold(*, scope: Scope, pk: int) -> Hold:
+    """One hold. Raises NotFound."""
+    found = holds_in(scope).filter(pk=pk).first()
+    if found is None:
+        raise NotFound("There is no such hold, or it is not yours to see.")
+    return found
