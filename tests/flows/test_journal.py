@@ -9,7 +9,7 @@ from tests.flows.system import System, all_up, query, wait_for
 Make = Callable[..., Provider]
 STANDING = """
 SELECT state, source, extract(epoch FROM valid_to - valid_from)::float8 FROM edge_sites_stateinterval
-WHERE site_id = %s AND axis = 'availability' AND superseded_at IS NULL ORDER BY valid_from
+WHERE site_id = %s AND axis = 'availability' AND superseded_at IS NULL ORDER BY valid_from, valid_to
 """
 
 
