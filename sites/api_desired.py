@@ -10,6 +10,7 @@ from ninja.responses import Status
 
 from agent.protocol.desired import DOCUMENT_TYPE, MAX_BLOB_BYTES, RECEIPT_TYPE
 from fleet.kit.api import page_of
+from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Conflict, Invalid, NotAllowed
 from fleet.kit.http import ScopedRequest
 from sites import schemas_desired as schemas
@@ -37,6 +38,7 @@ def state(request: ScopedRequest, slug: str) -> dict[str, Any]:
 
 
 @router.post("/sites/{slug}/desired", response={201: schemas.DesiredOut}, summary="Apply a document")
+@dangerous("site.apply")
 def apply(request: ScopedRequest, slug: str, body: schemas.ApplyIn) -> Status[dict[str, Any]]:
     """Give the site its next version; 409 when another one than `expect` is the newest, or it is not to be had now."""
     site = get_site(scope=request.who, slug=slug)
@@ -52,12 +54,14 @@ def apply(request: ScopedRequest, slug: str, body: schemas.ApplyIn) -> Status[di
 
 
 @router.post("/sites/{slug}/desired/freeze", response=schemas.DesiredOut, summary="Freeze what a site runs")
+@dangerous("site.freeze")
 def freeze(request: ScopedRequest, slug: str, body: ReasonIn) -> dict[str, Any]:
     """The next version says `hold`: what runs goes on, and changes stop at the next safe point."""
     return _hold(request, slug, body, hold=True)
 
 
 @router.post("/sites/{slug}/desired/thaw", response=schemas.DesiredOut, summary="Thaw what a site runs")
+@dangerous("site.thaw")
 def thaw(request: ScopedRequest, slug: str, body: ReasonIn) -> dict[str, Any]:
     """End a freeze: the site goes on to the newest document."""
     return _hold(request, slug, body, hold=False)
@@ -125,6 +129,7 @@ def put_config(request: ScopedRequest) -> Status[dict[str, str]]:
 @router.post(
     "/blobs/wheels", response={201: schemas.PutOut}, openapi_extra=_OCTETS, summary="Keep a wheel of the agent"
 )
+@dangerous("blob.put")
 def put_wheel(request: ScopedRequest) -> Status[dict[str, str]]:
     """The bytes of a wheel, at most 16 MiB."""
     return Status(201, {"digest": desired.put_wheel(actor=request.who, rights=request.rights, body=_bytes(request))})

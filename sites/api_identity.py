@@ -8,6 +8,7 @@ from ninja import Router
 from ninja.responses import Status
 
 from fleet.kit.api import page_of
+from fleet.kit.dangerous import dangerous
 from fleet.kit.http import ScopedRequest
 from sites import schemas_identity as schemas
 from sites.models import Site
@@ -32,6 +33,7 @@ def one(request: ScopedRequest, slug: str) -> dict[str, Any]:
 
 
 @router.post("/sites/{slug}/identity/join", response={201: schemas.JoinOut}, summary="Make a join string")
+@dangerous("identity.join_string")
 def join(
     request: ScopedRequest, response: HttpResponse, slug: str, body: schemas.JoinIn | None = None
 ) -> Status[dict[str, Any]]:
@@ -51,6 +53,7 @@ def join(
 
 
 @router.post("/sites/{slug}/identity/accept", response=schemas.IdentityOut, summary="Accept keys that wait")
+@dangerous("identity.accept")
 def accept(request: ScopedRequest, slug: str, body: schemas.AcceptIn) -> dict[str, Any]:
     """Accept the keys of exactly this fingerprint; 409 when others wait, or none, or the identity is frozen."""
     site = get_site(scope=request.who, slug=slug)
@@ -67,6 +70,7 @@ def reject(request: ScopedRequest, slug: str, body: schemas.ReasonIn) -> dict[st
 
 
 @router.post("/sites/{slug}/identity/revoke", response=schemas.IdentityOut, summary="Revoke a site's keys")
+@dangerous("identity.revoke")
 def revoke(request: ScopedRequest, slug: str, body: schemas.ReasonIn) -> dict[str, Any]:
     """Revoke the accepted keys and all their certificates; the site is not polled until it joins again."""
     site = get_site(scope=request.who, slug=slug)
@@ -75,6 +79,7 @@ def revoke(request: ScopedRequest, slug: str, body: schemas.ReasonIn) -> dict[st
 
 
 @router.post("/sites/{slug}/identity/freeze", response=schemas.IdentityOut, summary="Freeze a site's identity")
+@dangerous("identity.freeze")
 def freeze(request: ScopedRequest, slug: str, body: schemas.ReasonIn) -> dict[str, Any]:
     """Accept, issue and renew nothing until it is thawed."""
     site = get_site(scope=request.who, slug=slug)
@@ -83,6 +88,7 @@ def freeze(request: ScopedRequest, slug: str, body: schemas.ReasonIn) -> dict[st
 
 
 @router.post("/sites/{slug}/identity/thaw", response=schemas.IdentityOut, summary="Thaw a site's identity")
+@dangerous("identity.thaw")
 def thaw(request: ScopedRequest, slug: str, body: schemas.ReasonIn) -> dict[str, Any]:
     """End a freeze; a join string that is out is withdrawn."""
     site = get_site(scope=request.who, slug=slug)

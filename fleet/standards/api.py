@@ -6,6 +6,7 @@ from ninja import Router
 from ninja.responses import Status
 
 from fleet.kit.api import page_of
+from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Invalid, NotAllowed
 from fleet.kit.http import ScopedRequest
 from fleet.kit.idempotency import idempotent
@@ -80,6 +81,7 @@ def delete_standard(request: ScopedRequest, standard: str) -> Status[None]:
 
 
 @router.post("/standards/{standard}/publish", response=schemas.StandardDetailOut, summary="Publish a standard")
+@dangerous("standard.publish")
 def publish_standard(request: ScopedRequest, standard: str, body: schemas.ExpectIn) -> dict[str, Any]:
     """From now on it stays as it is, and rings may have it; 409 for another content than `expect`."""
     row = get_standard(scope=request.who, name=standard)
@@ -88,6 +90,7 @@ def publish_standard(request: ScopedRequest, standard: str, body: schemas.Expect
 
 
 @router.post("/standards/{standard}/withdraw", response=schemas.StandardDetailOut, summary="Withdraw a standard")
+@dangerous("standard.withdraw")
 def withdraw_standard(request: ScopedRequest, standard: str, body: schemas.WhyIn) -> dict[str, Any]:
     """No ring may have it from now on; 409 while one has."""
     row = get_standard(scope=request.who, name=standard)
@@ -201,6 +204,7 @@ def ring_outcome(request: ScopedRequest, ring: str, standard: str) -> dict[str, 
 
 
 @router.post("/rings/{ring}/standard", response=schemas.RingOut, summary="Give a ring a standard")
+@dangerous("ring.standard")
 def give_standard(request: ScopedRequest, ring: str, body: schemas.GiveIn) -> dict[str, Any]:
     """From now on its sites are compared with this one; nothing is sent to them. 409 for another than `expect`."""
     row = get_ring(scope=request.who, slug=ring)

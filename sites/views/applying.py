@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Conflict, Invalid
 from fleet.kit.http import ScopedRequest
 from sites.changes import changes, effects
@@ -53,6 +54,7 @@ class Ground:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@dangerous("site.apply")
 def site_desired_apply(request: ScopedRequest, slug: str) -> HttpResponse:
     """The form, the preview, the deed. Raises NotFound, NotAllowed."""
     site = get_site(scope=request.who, slug=slug)

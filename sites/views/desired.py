@@ -6,6 +6,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_POST, require_safe
 
+from fleet.kit.dangerous import dangerous
 from fleet.kit.http import ScopedRequest
 from sites.models import Site
 from sites.present import may_on
@@ -85,12 +86,14 @@ def site_desired(request: ScopedRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
+@dangerous("site.freeze")
 def site_desired_freeze(request: ScopedRequest, slug: str) -> HttpResponse:
     """Freeze what a site runs. Raises NotFound, NotAllowed, Conflict, Invalid."""
     return _hold(request, slug, hold=True)
 
 
 @require_POST
+@dangerous("site.thaw")
 def site_desired_thaw(request: ScopedRequest, slug: str) -> HttpResponse:
     """End a freeze. Raises NotFound, NotAllowed, Conflict, Invalid."""
     return _hold(request, slug, hold=False)

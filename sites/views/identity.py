@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Invalid
 from fleet.kit.http import ScopedRequest
 from sites.models import Site
@@ -45,6 +46,7 @@ def identity_context(request: ScopedRequest, site: Site) -> dict[str, Any]:
 # The join string --------------------------------------------------------------------------------------------
 @require_POST
 @never_cache
+@dangerous("identity.join_string")
 def site_join(request: ScopedRequest, slug: str) -> HttpResponse:
     """Make a join string and show it: this answer is the only one that ever holds it, and nothing may keep it.
 
@@ -65,6 +67,7 @@ def site_join(request: ScopedRequest, slug: str) -> HttpResponse:
 
 # Decisions --------------------------------------------------------------------------------------------------
 @require_POST
+@dangerous("identity.accept")
 def site_accept(request: ScopedRequest, slug: str) -> HttpResponse:
     """Accept the keys of the fingerprint that was compared. Raises NotFound, NotAllowed, Conflict, Invalid."""
     site = get_site(scope=request.who, slug=slug)
@@ -84,6 +87,7 @@ def site_reject(request: ScopedRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
+@dangerous("identity.revoke")
 def site_revoke(request: ScopedRequest, slug: str) -> HttpResponse:
     """Revoke the accepted keys; the site's short name is typed. Raises NotFound, NotAllowed, Conflict, Invalid."""
     site = get_site(scope=request.who, slug=slug)
@@ -95,6 +99,7 @@ def site_revoke(request: ScopedRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
+@dangerous("identity.freeze")
 def site_freeze(request: ScopedRequest, slug: str) -> HttpResponse:
     """Freeze the identity. Raises NotFound, NotAllowed, Conflict, Invalid."""
     site = get_site(scope=request.who, slug=slug)
@@ -103,6 +108,7 @@ def site_freeze(request: ScopedRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
+@dangerous("identity.thaw")
 def site_thaw(request: ScopedRequest, slug: str) -> HttpResponse:
     """End a freeze. Raises NotFound, NotAllowed, Conflict, Invalid."""
     site = get_site(scope=request.who, slug=slug)

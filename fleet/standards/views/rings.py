@@ -8,6 +8,7 @@ from django.shortcuts import render as django_render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Conflict, Invalid, NotAllowed
 from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
@@ -138,6 +139,7 @@ def ring_delete(request: ScopedRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
+@dangerous("ring.standard")
 def ring_release(request: ScopedRequest, slug: str) -> HttpResponse:
     """Take a ring's standard away. Raises NotFound, NotAllowed."""
     ring = get_ring(scope=request.who, slug=slug)

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from agent.protocol.desired import decode_config
+from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Conflict, Invalid, NotAllowed
 from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
@@ -110,6 +111,7 @@ def standard_diff(request: ScopedRequest) -> HttpResponse:
 
 
 @require_POST
+@dangerous("standard.publish")
 def standard_publish(request: ScopedRequest, name: str) -> HttpResponse:
     """Publish a draft as it was seen. Raises NotFound, NotAllowed."""
     standard = get_standard(scope=request.who, name=name)
@@ -125,6 +127,7 @@ def standard_publish(request: ScopedRequest, name: str) -> HttpResponse:
 
 
 @require_POST
+@dangerous("standard.withdraw")
 def standard_withdraw(request: ScopedRequest, name: str) -> HttpResponse:
     """Take a standard out of use. Raises NotFound, NotAllowed."""
     standard = get_standard(scope=request.who, name=name)
@@ -153,6 +156,7 @@ def standard_delete(request: ScopedRequest, name: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@dangerous("ring.standard")
 def standard_give(request: ScopedRequest, name: str) -> HttpResponse:
     """Give a ring the standard: what that will do, in numbers, before the button. Raises NotFound, NotAllowed."""
     standard = get_standard(scope=request.who, name=name)

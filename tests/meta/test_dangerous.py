@@ -1,0 +1,57 @@
+"""What costs most when misused is marked: each edge, by its address, with the action that the audit names."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from fleet.api import api
+from fleet.kit.dangerous import MARK
+
+MARKED = {
+    "sites/<slug:slug>/desired/apply/": "site.apply",
+    "sites/<slug:slug>/desired/freeze/": "site.freeze",
+    "sites/<slug:slug>/desired/thaw/": "site.thaw",
+    "sites/<slug:slug>/identity/join/": "identity.join_string",
+    "sites/<slug:slug>/identity/accept/": "identity.accept",
+    "sites/<slug:slug>/identity/revoke/": "identity.revoke",
+    "sites/<slug:slug>/identity/freeze/": "identity.freeze",
+    "sites/<slug:slug>/identity/thaw/": "identity.thaw",
+    "standards/<str:name>/publish/": "standard.publish",
+    "standards/<str:name>/withdraw/": "standard.withdraw",
+    "standards/<str:name>/give/": "ring.standard",
+    "rings/<slug:slug>/release/": "ring.standard",
+    "POST /sites/{slug}/desired": "site.apply",
+    "POST /sites/{slug}/desired/freeze": "site.freeze",
+    "POST /sites/{slug}/desired/thaw": "site.thaw",
+    "POST /sites/{slug}/identity/join": "identity.join_string",
+    "POST /sites/{slug}/identity/accept": "identity.accept",
+    "POST /sites/{slug}/identity/revoke": "identity.revoke",
+    "POST /sites/{slug}/identity/freeze": "identity.freeze",
+    "POST /sites/{slug}/identity/thaw": "identity.thaw",
+    "POST /blobs/wheels": "blob.put",
+    "POST /standards/{standard}/publish": "standard.publish",
+    "POST /standards/{standard}/withdraw": "standard.withdraw",
+    "POST /rings/{ring}/standard": "ring.standard",
+}
+
+
+def pages(patterns: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for entry in get_resolver().url_patterns if patterns is None else patterns:
+        here = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from pages(entry.url_patterns, here)
+        elif isinstance(entry, URLPattern):
+            yield here, entry.callback
+
+
+def operations() -> Iterator[tuple[str, Any]]:
+    for _, router in api._routers:
+        for path, view in router.path_operations.items():
+            for operation in view.operations:
+                yield f"{operation.methods[0]} {path}", operation.view_func
+
+
+def test_what_is_dangerous_is_marked_and_nothing_else():
+    found = {where: getattr(edge, MARK, None) for where, edge in (*pages(), *operations())}
+    assert {where: action for where, action in found.items() if action} == MARKED
