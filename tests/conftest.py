@@ -62,8 +62,13 @@ def quick_passwords() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def static_root() -> None:
-    """The folder of collected files, which WhiteNoise warns of while a new checkout has none."""
+    """The folder of collected files, which WhiteNoise warns of while a new checkout has none.
+
+    It looks a file up when it is asked for, instead of listing all of them at the first request: the browser tests
+    collect into the same folder while other tests run.
+    """
     settings.STATIC_ROOT.mkdir(exist_ok=True)
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.fixture

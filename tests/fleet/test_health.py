@@ -176,6 +176,7 @@ def test_metrics_without_the_broker_still_say_what_the_database_knows(database):
     assert 'archipelago_sites{state="up"}' in found
 
 
+@pytest.mark.usefixtures("plain_static")
 def test_metrics_without_the_database_are_503(without_database):
     without_database()
     assert Client().get("/metrics").status_code == 503

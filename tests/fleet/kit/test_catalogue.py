@@ -51,6 +51,7 @@ PROTECTED = {
     "rollouts_attempt": (KEEP, READ),
     "rollouts_changedsite": (ALL, {"INSERT"}),
     "rollouts_hold": (KEEP, KEEP),
+    "rollouts_providerasked": (ALL, READ),
     "rollouts_providercalendar": (KEEP, READ),
     "rollouts_rollout": (KEEP, set()),
     "rollouts_rolloutevent": (ADD, READ),
@@ -180,7 +181,10 @@ def test_columns_are_granted_where_tables_are_not():
     until = ("standards_ringstandard", WIDE, ["until"], ["UPDATE"])
     # A provider sees a rollout without its plan, its totals, and reasons with figures in them.
     rollout = sorted(
-        ["id", "name", "standard_id", "state", "since", "pause", "until", "lane", "started_at", "is_live", "made_at"]
+        [
+            *("id", "name", "standard_id", "state", "since", "pause", "until", "lane", "started_at", "is_live"),
+            *("made_at", "plan_hash"),
+        ]
     )
     wave = ["id", "index", "name", "opened_at", "rollout_id", "since", "state", "undoing"]
     seen = [("rollouts_rollout", SCOPED, rollout, ["SELECT"]), ("rollouts_wave", SCOPED, wave, ["SELECT"])]
