@@ -1,5 +1,7 @@
 """What simulated sites are made of: hardware sizes, workloads, and versions with a believable spread."""
 
+import re
+from collections.abc import Iterable
 from hashlib import sha256
 from random import Random
 from typing import Final, NamedTuple
@@ -9,6 +11,7 @@ from agent.backends.curves import Profile
 from agent.protocol import Component
 
 GIB: Final = 1 << 30
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Hardware(NamedTuple):
@@ -102,6 +105,12 @@ def choose_components(kinds: tuple[WorkloadKind, ...], random: Random) -> tuple[
         make_component("config", "site-config", config),
         *workloads,
     )
+
+
+def image_bytes(components: Iterable[Component]) -> dict[str, int]:
+    """What the images of simulated workloads take on the disk, by digest: 60 MB to 1.1 GB, told by the digest."""
+    digests = (c.digest for c in components if c.kind == "workload" and c.digest and _DIGEST.fullmatch(c.digest))
+    return {digest: 60_000_000 + int(sha256(digest.encode()).hexdigest()[:8], 16) // 4 for digest in digests}
 
 
 def make_component(kind: str, name: str, version: str) -> Component:

@@ -17,6 +17,7 @@ from agent.backends.catalogue import (
     WORKLOADS,
     choose_components,
     choose_hardware,
+    image_bytes,
     make_component,
 )
 from agent.backends.curves import CURVES, Profile, utc_offset_s
@@ -191,6 +192,7 @@ class SimulatedBackend:
             resources=self._resources(now_s, boot_at_s, demand),
             components_digest=self._digest,
             components=self._components if with_components else None,
+            image_bytes=image_bytes(self._components) if with_components else None,
             workloads=self._workloads(demand),
             desired=self._desired,
             journal_seq=self._journal_seq,

@@ -87,11 +87,13 @@ class EngineBackend:
     def make_now(self, components_digest: str | None = None) -> Report:
         """See Backend."""
         seen = self._combine()
+        is_known = components_digest == self._digest
         return msgspec.structs.replace(
             self._host.make_now(self._host.components_digest),
             verdict=seen.verdict,
             components_digest=self._digest,
-            components=None if components_digest == self._digest else self._components,
+            components=None if is_known else self._components,
+            image_bytes=None if is_known else dict(seen.inventory.image_bytes),
             workloads=seen.inventory.workloads,
         )
 

@@ -1,8 +1,10 @@
 """Reads what runs at an engine: workloads with their figures, and components with the digests they were pulled by."""
 
 import os
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from agent.engine import container as spec
@@ -16,15 +18,20 @@ from agent.protocol import Component, Workload
 
 # What a report may hold (512), less the components of the host.
 MAX_SHOWN: Final = 500
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What runs. `troubles` are the managed workloads that are not well, each in a sentence."""
+    """What runs. `troubles` are the managed workloads that are not well, each in a sentence.
+
+    `image_bytes`: what the images of the workloads take on the disk, unpacked, by digest.
+    """
 
     workloads: tuple[Workload, ...] = ()
     components: tuple[Component, ...] = ()
     troubles: tuple[str, ...] = ()
+    image_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 class InventoryReader:
@@ -33,7 +40,7 @@ class InventoryReader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._cpu: dict[str, tuple[int, int]] = {}
-        self._digests: dict[tuple[str, str], str] = {}
+        self._images: dict[tuple[str, str], tuple[str, int]] = {}
 
     def read(self) -> Inventory:
         """What runs now; blocks for some milliseconds a container. Raises EngineError."""
@@ -53,7 +60,8 @@ class InventoryReader:
             *(Component("workload", name, _tag(c), self._digest(c, c.image)) for c, name in shown),
         )
         self._forget(listed)
-        return Inventory(everything, components, tuple(t for w in everything if (t := _trouble(w))))
+        sizes = {digest: size for digest, size in self._images.values() if size and _DIGEST.fullmatch(digest)}
+        return Inventory(everything, components, tuple(t for w in everything if (t := _trouble(w))), sizes)
 
     def _workload(self, found: Listed) -> Workload | None:
         """A managed container; None if it went away meanwhile."""
@@ -106,9 +114,9 @@ class InventoryReader:
         return (workload, Component("config", name, None, one_line(config))) if config else (workload,)
 
     def _digest(self, found: Listed, reference: str) -> str | None:
-        """The digest of the reference it was pulled by, asked once for each image."""
+        """The digest of the reference it was pulled by, asked (with the size) once for each image."""
         key = (found.image_id, reference)
-        if key not in self._digests:
+        if key not in self._images:
             try:
                 image = self._engine.get(f"/images/{name_in_path(found.image_id)}/json", Image)
             except EngineError as error:
@@ -118,14 +126,14 @@ class InventoryReader:
             found_digest = digest_of(reference, image.digests or ())
             if found_digest is None:
                 return None  # built here; it may be pushed yet
-            self._digests[key] = one_line(found_digest)
-        return self._digests[key]
+            self._images[key] = one_line(found_digest), image.size_bytes
+        return self._images[key][0]
 
     def _forget(self, listed: tuple[Listed, ...]) -> None:
         """Hold nothing of containers and images that are gone."""
         ids, images = {c.id for c in listed}, {c.image_id for c in listed}
         self._cpu = {key: value for key, value in self._cpu.items() if key in ids}
-        self._digests = {key: value for key, value in self._digests.items() if key[0] in images}
+        self._images = {key: value for key, value in self._images.items() if key[0] in images}
 
 
 def is_managed(found: Listed) -> bool:

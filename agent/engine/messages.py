@@ -105,6 +105,7 @@ class Image(Struct, frozen=True, kw_only=True):
     id: str = field(name="Id")
     tags: tuple[str, ...] | None = field(name="RepoTags", default=None)
     digests: tuple[str, ...] | None = field(name="RepoDigests", default=None)
+    size_bytes: Number = field(name="Size", default=0)
 
 
 class Usage(Struct, frozen=True):

@@ -119,7 +119,8 @@ class Report(Struct, frozen=True, gc=False, kw_only=True):
     """The answer to one poll; all times are UTC by the site's clock.
 
     `mono_ms` counts since the boot named `boot`, sleep included. `components` is None when the
-    caller already holds the set named by `components_digest`.
+    caller already holds the set named by `components_digest`. `image_bytes` comes with the components: what the image
+    of a workload takes on the disk, by the workload's digest, as far as the site knows.
     """
 
     protocol: int
@@ -131,6 +132,7 @@ class Report(Struct, frozen=True, gc=False, kw_only=True):
     resources: Resources
     components_digest: Sha256
     components: Annotated[tuple[Component, ...], Meta(max_length=MAX_ITEMS)] | None = None
+    image_bytes: Annotated[dict[Sha256, Count], Meta(max_length=MAX_ITEMS)] | None = None
     workloads: Annotated[tuple[Workload, ...], Meta(max_length=MAX_ITEMS)] = ()
     desired: Desired | None = None
     busy: Busy | None = None

@@ -125,7 +125,7 @@ class Pace(Struct, frozen=True):
 
 
 class WavePreview(Struct, frozen=True, kw_only=True):
-    """What a wave means. `bytes_total` of those sites where it is known; `ends` is a range."""
+    """What a wave means. `bytes_total` of those sites where it is known, all but `bytes_unknown`; `ends` is a range."""
 
     name: str
     why: str
@@ -133,6 +133,7 @@ class WavePreview(Struct, frozen=True, kw_only=True):
     by_provider: dict[int, int]
     offline_now: int
     bytes_total: int
+    bytes_unknown: int
     lack_space: tuple[int, ...]
     lack_origin: tuple[int, ...]
     ends: tuple[datetime, datetime]
@@ -211,6 +212,7 @@ def _wave(wave: Wave, sites: Sequence[PlanSite], ends: tuple[datetime, datetime]
         by_provider=dict(Counter(site.provider for site in sites)),
         offline_now=sum(not site.reachable for site in sites),
         bytes_total=sum(site.download_bytes or 0 for site in sites),
+        bytes_unknown=sum(site.download_bytes is None for site in sites),
         lack_space=tuple(site.id for site in sites if _lacks_space(site)),
         lack_origin=tuple(site.id for site in sites if site.origin is Origin.NONE),
         ends=ends,

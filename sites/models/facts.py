@@ -21,6 +21,21 @@ class ComponentSet(models.Model):
         return self.digest
 
 
+class ImageSize(models.Model):
+    """What an image takes on the disk, unpacked, as sites of a provider last said; to foresee what a change takes."""
+
+    digest = models.CharField(max_length=71)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
+    bytes = models.BigIntegerField()
+    recorded_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("digest", "provider"), name="image_size_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.digest}: {self.bytes} bytes"
+
+
 class SiteState(models.Model):
     """What is known of a site now: one row a site, hot (fillfactor 50), never indexed but by its key and provider.
 

@@ -55,6 +55,16 @@ SELECT digest, components FROM jsonb_to_recordset(%s::jsonb) AS c(digest text, c
 ON CONFLICT (digest) DO NOTHING
 """
 
+# Rows are locked in one order, and written only where a size is new.
+WRITE_IMAGE_SIZES = """
+INSERT INTO edge_sites_imagesize AS i (digest, provider_id, bytes)
+SELECT DISTINCT ON (digest, provider_id) digest, provider_id, bytes
+FROM jsonb_to_recordset(%s::jsonb) AS c(digest text, provider_id integer, bytes bigint)
+ORDER BY digest, provider_id
+ON CONFLICT (digest, provider_id) DO UPDATE SET bytes = EXCLUDED.bytes, recorded_at = now()
+WHERE i.bytes <> EXCLUDED.bytes
+"""
+
 UPDATE_STATES = """
 UPDATE edge_sites_sitestate s
 SET version = s.version + 1, last_poll_at = c.at, availability = c.availability,

@@ -131,6 +131,7 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
         written: dict[int, str] = {}
         if wide:
             _write_components(cursor, wide)
+            _write_image_sizes(cursor, wide)
             written = _write_states(cursor, wide)
             _write_facts(cursor, [outcome for outcome in wide if outcome.result.target.site_id in written])
         if good:
@@ -191,6 +192,21 @@ def _write_components(cursor: Any, outcomes: Sequence[Outcome]) -> None:
     if sets:
         rows = [{"digest": digest, "components": components} for digest, components in sorted(sets.items())]
         cursor.execute(sql.INSERT_COMPONENT_SETS, [json.dumps(rows)])
+
+
+def _write_image_sizes(cursor: Any, outcomes: Sequence[Outcome]) -> None:
+    """Sizes of images that sites say together with a new set of components; of other digests they may say nothing."""
+    rows = []
+    for outcome in outcomes:
+        report = outcome.report
+        if report is None or not outcome.new_components or not report.image_bytes:
+            continue
+        named = {c.digest for c in report.components or () if c.kind == "workload"}
+        provider = outcome.result.target.provider_id
+        found = report.image_bytes.items()
+        rows += [{"digest": one, "provider_id": provider, "bytes": size} for one, size in found if one in named]
+    if rows:
+        cursor.execute(sql.WRITE_IMAGE_SIZES, [json.dumps(rows)])
 
 
 def _write_states(cursor: Any, outcomes: Sequence[Outcome]) -> dict[int, str]:

@@ -69,7 +69,7 @@ class TestGoodReports:
         body = json.loads(encode_report(make_report(at=AT + timedelta(microseconds=123_456))))
         assert list(body) == [
             "protocol", "site", "boot", "mono_ms", "at", "verdict", "resources", "components_digest", "components",
-            "workloads", "desired", "busy", "journal_seq", "journal_head",
+            "image_bytes", "workloads", "desired", "busy", "journal_seq", "journal_head",
         ]  # fmt: skip
         assert body["at"] == "2026-11-23T21:00:00.123Z"
         assert body["verdict"] == {"state": "up", "since": "2026-11-23T21:00:00.000Z", "reasons": []}
@@ -171,6 +171,9 @@ BAD_FIELDS: dict[str, dict[str, Any]] = {
     "an unknown kind": {"components": [{"kind": "firmware", "name": "bios"}]},
     "a component without a name": {"components": [{"kind": "os", "name": ""}]},
     "513 components": {"components": [{"kind": "config", "name": f"c{i}"} for i in range(513)]},
+    "the size of something that is no digest": {"image_bytes": {"pos": 1}},
+    "a negative size": {"image_bytes": {"sha256:" + "0" * 64: -1}},
+    "513 sizes": {"image_bytes": {f"sha256:{i:064x}": 1 for i in range(513)}},
     "513 workloads": {"workloads": [{"name": "w", "state": "running"}] * 513},
     "a long workload name": {"workloads": [{"name": "w" * 513, "state": "running"}]},
     "components of another digest": {"components": [{"kind": "os", "name": "debian", "version": "12"}]},
@@ -263,6 +266,7 @@ class TestBadReports:
 
 
 counts = st.integers(0, 2**63 - 1)
+digests = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
 ratios = st.floats(0, 1)
 times = st.datetimes(timezones=st.just(UTC)).map(lambda t: t.replace(microsecond=t.microsecond // 1_000 * 1_000))
 components = st.lists(
@@ -296,6 +300,7 @@ def reports(draw: st.DrawFn) -> Report:
         ),
         resources=draw(resources),
         components=draw(components.filter(bool)),
+        image_bytes=draw(st.none() | st.dictionaries(digests, counts, max_size=4)),
         busy=draw(st.none() | st.builds(Busy, times, texts(20))),
         journal_seq=draw(counts),
     )

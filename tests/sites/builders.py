@@ -22,6 +22,7 @@ def a_report(
     components: Sequence[Component] = (KERNEL, POS),
     at: datetime | None = None,
     reasons: tuple[str, ...] = (),
+    image_bytes: dict[str, int] | None = None,
     **resources: Any,
 ) -> Report:
     at = at or datetime.now(UTC)
@@ -47,6 +48,7 @@ def a_report(
         resources=Resources(**figures),
         components_digest=components_digest(components),
         components=tuple(components),
+        image_bytes=image_bytes,
         workloads=(Workload(name="pos", state="running", health="healthy", managed=True),),
     )
 

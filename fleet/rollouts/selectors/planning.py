@@ -14,6 +14,7 @@ from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.models import OPEN_STEPS, ProviderCalendar
 from fleet.rollouts.preview import Pace, PlanSite
 from fleet.rollouts.recipe import Selection
+from fleet.rollouts.selectors.downloads import download_bytes
 from fleet.rollouts.states import ACTIVE, WAITING
 from fleet.rollouts.windows import Calendar
 from fleet.standards.models import Standard
@@ -132,6 +133,7 @@ def plan_sites(
         cursor.execute(_SITES, parameters)
         rows = cursor.fetchall()
     proven = conforming(standard_id=standard.pk, site_ids=list(site_ids))
+    to_fetch = download_bytes(standard, site_ids)
     found = {}
     for site_id, name, provider, region, zone, labels, reachable, offline, origin, free, other in rows:
         found[site_id] = PlanSite(
@@ -146,6 +148,7 @@ def plan_sites(
             conforms=site_id in proven,
             origin=Origin(origin),
             free_bytes=free,
+            download_bytes=to_fetch.get(site_id),
             other_rollout=other or "",
         )
     return found

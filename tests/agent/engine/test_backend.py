@@ -66,6 +66,9 @@ def test_names_what_runs_by_the_digest_it_was_pulled_by(
         Component("config", "pos", None, config),
         Component("workload", "pos (not managed)", "7", digest_of(images.a)),
     ]
+    size = int(podman.run("image", "inspect", "--format", "{{.Size}}", images.a))
+    assert report.image_bytes == {digest_of(images.a): size}
+    assert size > 0
     ours, foreign = report.workloads
     assert (ours.name, ours.managed, ours.state, ours.health, ours.restarts) == ("pos", True, "running", "healthy", 0)
     assert ours.mem_limit_bytes == 64 << 20

@@ -32,6 +32,7 @@ PROTECTED = {
     "edge_sites_componentspan": (ADD, ADD),
     "edge_sites_desireddocument": (KEEP, KEEP),
     "edge_sites_desiredreceipt": (ADD, READ),
+    "edge_sites_imagesize": (KEEP, READ),
     "edge_sites_jointoken": (KEEP, KEEP),
     "edge_sites_journalcursor": (KEEP, KEEP),
     "edge_sites_journalentry": (ADD, READ),
