@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agent.control import request
 from fleet.rollouts.services import control
 from sites.models import Provider, Site
 from tests.conftest import empty_database
@@ -74,3 +75,50 @@ def test_what_fails_its_gate_holds_and_goes_back_to_where_each_site_came_from(fl
     assert set(run.states(rest)) == {"skipped"}
     assert runs(first) == [digest(letter) for letter in "bcbc"]
     assert digest("d") not in runs(rest)
+
+
+def test_an_update_that_cuts_the_uplink_of_every_site_stops_in_wave_1(fleet: Fleet, sites: list[Site]) -> None:
+    spoil(fleet.system, "cuts", *sites)
+    times = {"soak_s": 0, "dark_after_s": 4}
+    run = fleet.people.roll_out(to("e"), sites[:2], sites[2:6], sites[6:], times=times, caps={"in_flight": 4})
+    run.wait("paused held")
+    assert run.waves == ["held", "pending", "pending"]
+    assert set(run.failures().values()) == {"lost"}
+    assert set(run.states(sites[2:])) == {"queued"}
+    assert all_up(sites[2:])
+    # They come back on the standard: what was lost is proven after all, and a person decides whether to go on.
+    fleet.system.heal(*sites)
+    wait_for(lambda: set(run.states(sites[:2])) == {"proven"}, what="the lost have returned")
+    assert run.waves == ["held", "pending", "pending"]
+    run.do(control.resume, choice="recheck", reason="the uplink is mended")
+    run.wait("succeeded")
+    # A document's end is final: those that were lost were given none again, and theirs stays lost.
+    ends = {site.pk: (1, 1, int(number > 1)) for number, site in enumerate(sites)}
+    assert run.given() == ends
+
+
+def test_a_site_that_says_applied_and_reports_the_old_digest_is_never_proven(fleet: Fleet, sites: list[Site]) -> None:
+    liar, honest = sites[0], sites[1]
+    bring([liar], "b")
+    spoil(fleet.system, "lies", liar)
+    run = fleet.people.roll_out(to("f"), [liar, honest], times={"soak_s": 0, "verify_s": 6})
+    wait_for(lambda: run.states() == ["verifying", "proven"], what="it says that it has applied it")
+    said = query("SELECT reported_state FROM edge_sites_sitedesired WHERE site_id = %s", liar.pk)
+    assert (said, runs([liar])) == ([("applied",)], [digest("b")])
+    run.wait("paused held")
+    assert (run.states(), run.failures()) == (["failed", "proven"], {liar.pk: "apply_failed"})
+    assert run.given()[liar.pk] == (1, 1, 0)
+    run.do(control.abort, reason="it lies")
+    run.wait("aborted")
+
+
+def test_a_site_that_regresses_in_its_soak_fails_and_holds(fleet: Fleet, sites: list[Site]) -> None:
+    run = fleet.people.roll_out(to("0"), sites[:2], sites[2:], times={"soak_s": 300})
+    wait_for(lambda: run.states(sites[:2]) == ["soaking"] * 2, what="the soak")
+    order = {"cmd": "upgrade", "kind": "workload", "name": "pos", "version": "by hand"}
+    request(fleet.system.control, {**order, "sites": [str(sites[0].uuid)]})
+    run.wait("paused held")
+    assert (run.states(sites[:2]), run.failures()) == (["failed", "soaking"], {sites[0].pk: "regressed"})
+    assert set(run.states(sites[2:])) == {"queued"}
+    run.do(control.roll_back, reason="somebody works there")
+    run.wait("rolled_back")
