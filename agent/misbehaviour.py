@@ -57,8 +57,10 @@ class SimulatedConnection(Connection):
             self._next_piece.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Requests on a seized connection go nowhere."""
-        if not self.seized:
+        """Requests on a seized connection go nowhere; those of before do not reach a site that has gone dark since."""
+        if self.backend is not None and self.virtual_site.mode in {"dark", "off"}:
+            self.reset()
+        elif not self.seized:
             super().data_received(data)
 
     def answer(self, digest: str | None) -> None:

@@ -25,8 +25,9 @@ Mode = Literal[
     "future_clock",
 ]
 # How the changes fail that a document asks for: images that nobody can pull; workloads that never get well; answers to
-# `PUT /v1/desired` that are lost; a site that says `applied` and changes nothing; one that never says how it is.
-ApplyFault = Literal["pull", "unhealthy", "lost", "lies", "hang"]
+# `PUT /v1/desired` that are lost; a site that says `applied` and changes nothing; one that never says how it is; one
+# whose uplink the change cuts.
+ApplyFault = Literal["pull", "unhealthy", "lost", "lies", "hang", "cuts"]
 APPLY_FAULTS: Final[tuple[ApplyFault, ...]] = get_args(ApplyFault)
 NEW_WORKLOAD_BYTES: Final = 256 << 20
 NEW_WORKLOAD_RATIO: Final = 0.02

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import footprint, polling, screens
+from bench import footprint, polling, rollouts, screens
 from bench.backfill import backfill
 from bench.deliver import deliver
 from bench.reconnect import reconnect
@@ -24,6 +24,11 @@ ALONE: dict[str, Callable[..., Figure | list[Figure]]] = {
     "backfill": backfill,
     "reconnect": reconnect,
     "deliver": deliver,
+    "rollout": rollouts.rollout,
+    "rollout_stop": rollouts.rollout_stop,
+    "rollout_plan": rollouts.rollout_plan,
+    "rollout_tick": rollouts.rollout_tick,
+    "simulator": rollouts.simulator,
 }
 AGENT = "agent_footprint"
 TOGETHER = ("poller_memory", "overview_10k", "sites_page", "change_to_pixel")

@@ -84,6 +84,8 @@ class VirtualPart:
             self._site.next_kernel = wanted[0].version
         else:
             self._set(change.name, wanted, _memory(document, change.name))
+        if self._site.apply_fault == "cuts":
+            self._site.set_mode("dark")
 
     def check(self, document: Document, change: Change) -> Check:
         """See Part."""

@@ -9,12 +9,11 @@ from django.db import connections
 from fleet.kit.errors import Conflict
 from fleet.kit.tenancy import DEFAULT
 from fleet.rollouts.engine.actions import DocumentKind, GiveOut
-from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.models import Attempt, Rollout, SiteStep
+from fleet.rollouts.services.origins import From, origins
 from fleet.standards.models import Standard
 from fleet.standards.selectors.standards import content_for
 from sites.models import DesiredDocument, Site, SiteDesired
-from sites.selectors.desired import standing_of
 from sites.services.desired import Order, give_out, is_unsigned, lock_standing
 from sites.states import Life
 
@@ -25,9 +24,6 @@ UPDATE rollouts_sitestep s SET document_id = v.document_id,
 FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[])
     AS v(id, document_id, origin, origin_document_id, origin_components)
 WHERE s.id = v.id
-"""
-_COMPONENTS = """
-SELECT site_id, COALESCE(component_set_id, '') FROM edge_sites_sitestate WHERE site_id = ANY(%s)
 """
 
 
@@ -84,16 +80,16 @@ class Desk:
         chosen = [(give, order) for give, order in self.orders if give.step.id in step_ids]
         if not chosen:
             return
-        origins = self._origins([give for give, _ in chosen if give.kind is DocumentKind.APPLY])
+        found = self._origins([give for give, _ in chosen if give.kind is DocumentKind.APPLY])
         reason = f"rollout {self._rollout.pk}: {self._rollout.name}"[:300]
         made = give_out([order for _, order in chosen], made_by=made_by, reason=reason, now=now)
         of_site = {document.site_id: document for document in made}
-        self._note([(give, of_site[give.step.site]) for give, _ in chosen], origins, now)
+        self._note([(give, of_site[give.step.site]) for give, _ in chosen], found, now)
 
     def _note(
         self,
         given: Sequence[tuple[GiveOut, DesiredDocument]],
-        origins: Mapping[int, tuple[str, int | None, str]],
+        found: Mapping[int, From],
         now: datetime,
     ) -> None:
         Attempt.objects.bulk_create(
@@ -112,27 +108,12 @@ class Desk:
             batch_size=1000,
         )
         nothing = (None, None, None)
-        columns = [(give.step.id, document.pk, *origins.get(give.step.id, nothing)) for give, document in given]
+        columns = [(give.step.id, document.pk, *found.get(give.step.id, nothing)) for give, document in given]
         with connections[DEFAULT].cursor() as cursor:
             cursor.execute(_NOTE, [list(column) for column in zip(*columns, strict=True)])
 
-    def _origins(self, first: Sequence[GiveOut]) -> dict[int, tuple[str, int | None, str]]:
-        """Where the sites are before their first attempt: (origin, its document, its components) by step.
-
-        Proven is what the site says it has applied, of the newest document; else the last good one that is known.
-        """
+    def _origins(self, first: Sequence[GiveOut]) -> dict[int, From]:
+        """Where the sites are before their first attempt, by step."""
         new = [give.step for give in first if self._steps[give.step.id].origin_document_id is None]
-        with connections[DEFAULT].cursor() as cursor:
-            cursor.execute(_COMPONENTS, [[step.site for step in new]])
-            components = dict(cursor.fetchall())
-        found: dict[int, tuple[str, int | None, str]] = {}
-        for step in new:
-            row = self.standing[step.site]
-            document = standing_of(self.sites[step.site], row)
-            if document is None:
-                continue
-            said = (row.reported_epoch, row.reported_version, row.reported_state)
-            is_proven = said == (document.epoch, document.version, "applied")
-            origin = Origin.PROVEN if is_proven else Origin.LAST_GOOD
-            found[step.id] = (str(origin), document.pk, components.get(step.site, ""))
-        return found
+        found = origins([(self.sites[step.site], self.standing[step.site]) for step in new])
+        return {step.id: found[step.site] for step in new if step.site in found}

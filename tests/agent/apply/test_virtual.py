@@ -186,6 +186,14 @@ class TestFaults:
         virtual.run()
         assert virtual.state == (1, "applied", "")
 
+    def test_a_change_may_cut_the_uplink(self, virtual: Virtual) -> None:
+        virtual.apply(sealed(1, "pos:5.0"))
+        virtual.site.apply_fault = "cuts"
+        virtual.apply(sealed(2, "pos:5.0"))
+        assert virtual.site.mode is None  # nothing was changed
+        virtual.apply(sealed(3, "pos:6.0"))
+        assert (virtual.site.mode, *virtual.state[:2]) == ("dark", 3, "applied")
+
 
 class TestRestart:
     def test_what_was_applied_is_what_a_new_process_plays(
@@ -292,8 +300,20 @@ class TestSimulator:
             assert put(client, body).state == "unchanged"
             until(lambda: status(client).state == "applied", "the document to be applied", 20)
 
+    def test_a_connection_of_before_is_cut_with_the_uplink(self, simulator: Simulator) -> None:
+        spec = simulator.specs[3]
+        simulator.order("fail_apply", sites=[spec["site"]], fault="cuts")
+        with simulator.client(spec["address"]) as client:
+            assert put(client, now_sealed(spec, 1, "pos:5.0")).state == "accepted"
+            until(lambda: simulator.order("status")["modes"] == {"dark": 1}, "the uplink to be cut", 20)
+            with pytest.raises(OSError):  # noqa: PT011  # reset, or closed
+                status(client)
+        simulator.order("heal", sites=[spec["site"]])
+        with simulator.client(spec["address"]) as client:
+            until(lambda: status(client).state == "applied", "the document to be applied", 20)
+
     def test_another_sites_document_is_refused(self, simulator: Simulator) -> None:
-        with simulator.client(simulator.specs[3]["address"]) as client:
-            answer = put(client, now_sealed(simulator.specs[4], 1, "pos:5.0"))
+        with simulator.client(simulator.specs[4]["address"]) as client:
+            answer = put(client, now_sealed(simulator.specs[3], 1, "pos:5.0"))
             assert (answer.state, answer.reason) == ("refused", "not_mine")
             assert status(client).state == "none"
