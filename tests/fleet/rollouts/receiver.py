@@ -5,8 +5,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from fleet.kit.tenancy import job, scope
+from fleet.rollouts import hooks
+from fleet.rollouts.models import WebhookEndpoint
+from fleet.rollouts.models_webhooks import DeliveryState
+from fleet.rollouts.services.outbox import delivery, new_message
+
+TEST = job("test")
 
 
 class Receiver:
@@ -66,3 +75,13 @@ def receiving(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Rece
         finally:
             server.shutdown()
             thread.join()
+
+
+def one_webhook(name: str = "own-hook") -> WebhookEndpoint:
+    """An endpoint with a message that was given up, as rows alone."""
+    with scope(TEST):
+        row = WebhookEndpoint.objects.create(name=name, url="https://hooks.example.com/x", salt="x", made_by="test")
+        made = delivery(row, new_message(), hooks.TEST, "{}", now=datetime.now(UTC))
+        made.state, made.next_at = DeliveryState.GIVEN_UP, None
+        made.save(force_insert=True)
+    return row
