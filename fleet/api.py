@@ -14,6 +14,7 @@ from ninja.security import APIKeyCookie, HttpBearer
 from fleet.error_pages import database_away, error_json, not_storable
 from fleet.kit.errors import DomainError
 from fleet.people.models import User
+from fleet.rollouts.api_webhooks import router as webhooks_router
 from fleet.standards.api import router as standards_router
 from fleet.standards.api_compliance import router as compliance_router
 from sites.api import router as sites_router
@@ -71,6 +72,7 @@ api.add_router("", journal_router, tags=["journal"])
 api.add_router("", desired_router, tags=["desired"])
 api.add_router("", standards_router, tags=["standards"])
 api.add_router("", compliance_router, tags=["compliance"])
+api.add_router("", webhooks_router, tags=["webhooks"])
 
 
 @api.exception_handler(DomainError)

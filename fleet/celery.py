@@ -23,6 +23,12 @@ app.conf.task_routes = {
 app.conf.beat_schedule = {
     "claim due sites": {"task": "sites.tasks.claim_due", "schedule": 1.0, "options": {"expires": 2}},
     "tick rollouts": {"task": "fleet.rollouts.tasks.tick_rollouts", "schedule": 1.0, "options": {"expires": 2}},
+    "send webhooks": {"task": "fleet.rollouts.tasks.send_webhooks", "schedule": 1.0, "options": {"expires": 2}},
+    "prune webhooks": {
+        "task": "fleet.rollouts.tasks.prune_webhooks",
+        "schedule": crontab(minute="23"),
+        "options": {"expires": 3000},
+    },
     "judge sites that changed": {"task": "fleet.standards.tasks.judge", "schedule": 1.0, "options": {"expires": 2}},
     "judge all sites": {
         "task": "fleet.standards.tasks.judge_everything",

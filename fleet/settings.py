@@ -233,6 +233,12 @@ AGENT_NETWORKS_ALLOWED = env.words("ARCHIPELAGO_AGENT_NETWORKS_ALLOWED")
 OWN_HOSTS = sorted(
     {str(DATABASES["default"]["HOST"]), str(DATABASES["owner"]["HOST"]), *env.words("ARCHIPELAGO_OWN_HOSTS")} - {""}
 )
+# Webhooks go to public addresses; networks that may be called although they would be refused, and whether http to this
+# very machine is taken, for development.
+WEBHOOK_NETWORKS_ALLOWED = env.words("ARCHIPELAGO_WEBHOOK_NETWORKS_ALLOWED")
+WEBHOOK_HTTP_LOOPBACK = env.flag("ARCHIPELAGO_WEBHOOK_HTTP_LOOPBACK", default=False)
+# Where people open the dashboard, for links that leave it.
+DASHBOARD_URL = env.text("ARCHIPELAGO_DASHBOARD_URL", "").rstrip("/")
 RAW_SAMPLE_DAYS = env.integer("RAW_SAMPLE_DAYS", 14, least=1, most=400)
 ROLLUP_5M_DAYS = env.integer("ROLLUP_5M_DAYS", 90, least=2, most=1000)
 ROLLUP_1H_DAYS = env.integer("ROLLUP_1H_DAYS", 1095, least=30, most=4000)

@@ -34,11 +34,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "change_ring": {"note": "changed"},
     "order_rings": {"rings": ["canary", "stable"]},
     "give_standard": {"standard": None, "expect": "2026.11-r1", "reason": "because"},
+    "create_webhook": {"name": "Brand new", "url": "https://hooks.example.com/in"},
+    "change_webhook": {"kinds": ["rollout.started"]},
 }
 # Bodies that are no JSON.
 OCTETS = {"desired_put_wheel": b"PK wheel"}
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
+NAMED |= {"webhook": "1", "delivery": "1"}
 
 # Parameters of the query without which they are not asked.
 QUERIES = {"diff_standards": "?to=2026.11-r1", "ring_outcome": "?standard=2026.11-r1"}
@@ -87,7 +90,9 @@ def operations() -> list[Operation]:
     for path, methods in api.get_openapi_schema()["paths"].items():
         for method, description in methods.items():
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
-            name = description["operationId"].removeprefix("sites_api_").removeprefix("fleet_standards_api_")
+            name = description["operationId"]
+            for prefix in ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "webhooks_"):
+                name = name.removeprefix(prefix)
             found.append(Operation(name, method.upper(), path, parameters))
     return found
 

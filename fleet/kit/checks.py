@@ -46,3 +46,11 @@ def loopback_agents(**kwargs: Any) -> list[CheckMessage]:
     if settings.AGENT_NETWORKS_ALLOWED:
         return [Error("ARCHIPELAGO_AGENT_NETWORKS_ALLOWED is set: pollers would dial loopback", id="kit.E020")]
     return []
+
+
+@register(Tags.security, deploy=True)
+def loopback_webhooks(**kwargs: Any) -> list[CheckMessage]:
+    """The exception for development must not reach production."""
+    if settings.WEBHOOK_HTTP_LOOPBACK:
+        return [Error("ARCHIPELAGO_WEBHOOK_HTTP_LOOPBACK is set: webhooks would call loopback", id="kit.E021")]
+    return []

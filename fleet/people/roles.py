@@ -19,7 +19,7 @@ PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
 # About no site: only a membership without limits gives them.
 FLEET_ACTIONS = frozenset(
     {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
-    | {"rollout.plan", "rollout.run"}
+    | {"rollout.plan", "rollout.run", "webhook.change"}
 )
 
 _SEE = frozenset({"site.view", "provider.view", "standard.view", "rollout.view"})
@@ -35,7 +35,7 @@ ACTIONS: dict[str, frozenset[str]] = {
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"provider.change", "people.change", "blob.put"}
-    | {"standard.change", "standard.publish", "ring.change"}
+    | {"standard.change", "standard.publish", "ring.change", "webhook.change"}
     | _ROLLOUT,
     Role.PROVIDER_VIEWER: _SEE,
     Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"},

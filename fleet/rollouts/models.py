@@ -13,6 +13,8 @@ from django.db.models.functions import Now
 from fleet.rollouts import states
 from fleet.rollouts.engine.actions import DocumentKind
 from fleet.rollouts.engine.facts import Origin
+from fleet.rollouts.models_webhooks import WebhookDelivery as WebhookDelivery
+from fleet.rollouts.models_webhooks import WebhookEndpoint as WebhookEndpoint
 from fleet.standards.models import Standard
 from sites.models import DesiredDocument, Provider, Site
 

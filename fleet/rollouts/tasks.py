@@ -1,7 +1,9 @@
-"""Celery tasks of rollouts: thin doors to the tick."""
+"""Celery tasks of rollouts: thin doors to the tick, and to the sender of webhooks."""
 
 from celery import shared_task
 
+from fleet.rollouts.sender import send_due
+from fleet.rollouts.services.sending import prune
 from fleet.rollouts.services.ticking import tick
 
 
@@ -9,3 +11,15 @@ from fleet.rollouts.services.ticking import tick
 def tick_rollouts() -> None:
     """Once a second: have each rollout do what it does next."""
     tick()
+
+
+@shared_task(time_limit=60)
+def send_webhooks() -> None:
+    """Once a second: send what is due to webhooks."""
+    send_due()
+
+
+@shared_task(time_limit=60)
+def prune_webhooks() -> None:
+    """Once an hour: forget messages that are too old."""
+    prune()

@@ -9,6 +9,7 @@ from django.test import Client
 
 import sites.api
 from tests.database import APP, OWNER, rows
+from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import ready_for as standards_ready_for
 from tests.openapi import Operation, assert_error, operations
 from tests.sites.identities import ready_for
@@ -17,6 +18,7 @@ from tests.sites.told import blob, told_for
 OPERATIONS = operations()
 UNSAFE = [operation for operation in OPERATIONS if not operation.is_safe]
 STANDARDS = ("/api/v1/standards", "/api/v1/rings")
+WEBHOOKS = "/api/v1/webhooks"
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 each_unsafe = pytest.mark.parametrize("operation", UNSAFE, ids=str)
 
@@ -35,6 +37,8 @@ def ours(make_provider: Any, make_site: Any, signer: None, request: pytest.Fixtu
             blob(b"{}")
         if operation.path.startswith(STANDARDS):
             standards_ready_for(operation.name)
+        if operation.path.startswith(WEBHOOKS):
+            one_webhook()
     return site
 
 
@@ -45,6 +49,7 @@ def contents() -> list[Any]:
         *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
         *("standards_standard", "standards_ring", "standards_ringstandard", "kit_keptanswer"),
+        *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -62,6 +67,7 @@ def test_the_operations_are_those():
     assert sorted(str(operation) for operation in OPERATIONS) == [
         "DELETE /api/v1/rings/{ring}",
         "DELETE /api/v1/standards/{standard}",
+        "DELETE /api/v1/webhooks/{webhook}",
         "GET /api/v1/blobs",
         "GET /api/v1/compliance",
         "GET /api/v1/compliance/drift",
@@ -95,9 +101,14 @@ def test_the_operations_are_those():
         "GET /api/v1/standards/{standard}",
         "GET /api/v1/standards/{standard}/diff",
         "GET /api/v1/summary",
+        "GET /api/v1/webhooks",
+        "GET /api/v1/webhooks/{webhook}",
+        "GET /api/v1/webhooks/{webhook}/deliveries",
+        "GET /api/v1/webhooks/{webhook}/deliveries/{delivery}",
         "PATCH /api/v1/rings/{ring}",
         "PATCH /api/v1/sites/{slug}",
         "PATCH /api/v1/standards/{standard}",
+        "PATCH /api/v1/webhooks/{webhook}",
         "POST /api/v1/blobs/configs",
         "POST /api/v1/blobs/wheels",
         "POST /api/v1/rings",
@@ -118,6 +129,10 @@ def test_the_operations_are_those():
         "POST /api/v1/standards",
         "POST /api/v1/standards/{standard}/publish",
         "POST /api/v1/standards/{standard}/withdraw",
+        "POST /api/v1/webhooks",
+        "POST /api/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver",
+        "POST /api/v1/webhooks/{webhook}/rotate",
+        "POST /api/v1/webhooks/{webhook}/test",
     ]
 
 
@@ -147,9 +162,14 @@ def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operat
         or operation.name == "create"
         or "{standard}" in operation.path
         or "{ring}" in operation.path
+        or "{webhook}" in operation.path
     ):
         assert_error(response, 404, "not_found")
-    elif "/blobs" in operation.path or (operation.path.startswith(STANDARDS) and not operation.is_safe):
+    elif (
+        operation.path == WEBHOOKS
+        or "/blobs" in operation.path
+        or (operation.path.startswith(STANDARDS) and not operation.is_safe)
+    ):
         assert_error(response, 403, "not_allowed")
     else:
         assert response.status_code == 200

@@ -33,6 +33,9 @@ MARKED = {
     "POST /standards/{standard}/publish": "standard.publish",
     "POST /standards/{standard}/withdraw": "standard.withdraw",
     "POST /rings/{ring}/standard": "ring.standard",
+    "POST /webhooks": "webhook.create",
+    "PATCH /webhooks/{webhook}": "webhook.change",
+    "POST /webhooks/{webhook}/rotate": "webhook.rotate",
 }
 
 

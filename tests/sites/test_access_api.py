@@ -13,14 +13,14 @@ from tests.sites.told import told_for
 
 FOREIGN_WORDS = (b"foreign", b"Foreign", b"Zanzibar", b"9.9.9")
 OF_A_SITE = [operation for operation in operations() if "{slug}" in operation.path]
-# Blobs are the fleet's: tests/sites/test_api_desired.py. Standards have their own sweep: tests/fleet/standards.
+# Blobs are the fleet's: tests/sites/test_api_desired.py. Standards and webhooks have their own sweeps: tests/fleet/.
 WITHOUT_SITE = [
     operation
     for operation in operations()
     if "{slug}" not in operation.path
     and operation.is_safe
     and operation.name != "desired_blobs"
-    and not operation.path.startswith(("/api/v1/standards", "/api/v1/rings", "/api/v1/compliance"))
+    and not operation.path.startswith(("/api/v1/standards", "/api/v1/rings", "/api/v1/compliance", "/api/v1/webhooks"))
 ]
 
 MEMBERSHIPS: dict[str, dict[str, Any]] = {

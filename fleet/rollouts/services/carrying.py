@@ -20,6 +20,7 @@ from fleet.rollouts.engine.actions import Action, DocumentKind, GiveOut
 from fleet.rollouts.engine.facts import Head, RolloutRow, Step
 from fleet.rollouts.models import OPEN_STEPS, GateEvaluation, Rollout, RolloutEvent, SiteStep
 from fleet.rollouts.services.giving import Desk
+from fleet.rollouts.services.outbox import put_out
 from fleet.rollouts.services.writing import (
     end_attempts,
     look_at_all,
@@ -129,6 +130,7 @@ class _Carrier:
             write_rollout(self.head.rollout, self.row, is_live=is_live, started_at=self.started_at)
         RolloutEvent.objects.bulk_create(self.events, batch_size=1000)
         GateEvaluation.objects.bulk_create(self.evaluations)
+        put_out(self.rollout, self.row, self.events, self.evaluations, now=self.now)
         self._tell()
 
     def _of_more_than_a_step(self, action: Action) -> None:

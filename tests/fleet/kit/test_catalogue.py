@@ -99,6 +99,8 @@ OPEN: dict[str, dict[str, set[str]]] = {
     "people_user_groups": {"app_base": ALL},
     "people_user_user_permissions": {"app_base": ALL},
     "rollouts_gateevaluation": {WIDE: ADD},
+    "rollouts_webhookdelivery": {WIDE: ALL},
+    "rollouts_webhookendpoint": {WIDE: ALL},
     "rollup_progress": {WIDE: KEEP},
     "rollup_stale": {WIDE: ALL},
     "standards_componentverdict": {WIDE: {"SELECT", "INSERT", "DELETE"}},
@@ -491,3 +493,12 @@ def test_the_deploy_check_refuses_loopback_agents(settings):
     settings.AGENT_NETWORKS_ALLOWED = []
     deploy = {found.id for found in run_checks(tags=["security"], include_deployment_checks=True)}
     assert "kit.E020" not in deploy
+
+
+def test_the_deploy_check_refuses_webhooks_to_loopback(settings):
+    settings.WEBHOOK_HTTP_LOOPBACK = True
+    deploy = {found.id for found in run_checks(tags=["security"], include_deployment_checks=True)}
+    assert "kit.E021" in deploy
+    settings.WEBHOOK_HTTP_LOOPBACK = False
+    deploy = {found.id for found in run_checks(tags=["security"], include_deployment_checks=True)}
+    assert "kit.E021" not in deploy

@@ -15,7 +15,7 @@ from tests.database import OWNER
 
 SEE = {"site.view", "provider.view", "standard.view", "rollout.view"}
 FLEET = {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
-FLEET |= {"rollout.plan", "rollout.run"}
+FLEET |= {"rollout.plan", "rollout.run", "webhook.change"}
 MAY = {
     "viewer": SEE,
     "operator": SEE
