@@ -1,8 +1,8 @@
-"""Addresses of rollouts."""
+"""Addresses of rollouts and webhooks."""
 
 from django.urls import path
 
-from fleet.rollouts.views import commands, holding, listing, running
+from fleet.rollouts.views import commands, holding, listing, running, webhooks
 
 RUNNING = [
     path("rollouts/", listing.rollout_list, name="rollout_list"),
@@ -17,4 +17,17 @@ RUNNING = [
     path("sites/<slug:slug>/lift/", holding.site_lift, name="site_lift"),
 ]
 
-urlpatterns = [*RUNNING]
+WEBHOOKS = [
+    path("webhooks/", webhooks.webhook_list, name="webhook_list"),
+    path("webhooks/new/", webhooks.webhook_create, name="webhook_create"),
+    path("webhooks/<int:pk>/", webhooks.webhook_detail, name="webhook_detail"),
+    path("webhooks/<int:pk>/edit/", webhooks.webhook_edit, name="webhook_edit"),
+    path("webhooks/<int:pk>/rotate/", webhooks.webhook_rotate, name="webhook_rotate"),
+    path("webhooks/<int:pk>/switch/", webhooks.webhook_switch, name="webhook_switch"),
+    path("webhooks/<int:pk>/delete/", webhooks.webhook_delete, name="webhook_delete"),
+    path("webhooks/<int:pk>/test/", webhooks.webhook_test, name="webhook_test"),
+    path("webhooks/<int:pk>/messages/<int:delivery>/", webhooks.webhook_message, name="webhook_message"),
+    path("webhooks/<int:pk>/messages/<int:delivery>/again/", webhooks.webhook_redeliver, name="webhook_redeliver"),
+]
+
+urlpatterns = [*RUNNING, *WEBHOOKS]

@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, get_resolver
 
 SITE, PROVIDER, PLAIN, ACCOUNT, MACHINE, API = "site", "provider", "plain", "account", "machine", "api"
-STANDARD, RING = "standard", "ring"
+STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,10 @@ class Route:
 
     def at(self, slug: str = "") -> str:
         """Its address with a slug put in."""
-        return "/" + self.path.replace("<slug:slug>", slug).replace("{slug}", slug).replace("<str:name>", slug)
+        path = self.path.replace("<int:delivery>", "1")
+        for name in ("<slug:slug>", "{slug}", "<str:name>", "<int:pk>"):
+            path = path.replace(name, slug)
+        return "/" + path
 
     def __str__(self) -> str:
         return self.path or "(overview)"
@@ -83,6 +86,13 @@ PAGES = (
     Route("rings/<slug:slug>/", RING, GET_POST),
     Route("rings/<slug:slug>/delete/", RING, POST),
     Route("rings/<slug:slug>/release/", RING, POST),
+    Route("webhooks/", PLAIN),
+    Route("webhooks/new/", PLAIN, GET_POST),
+    Route("webhooks/<int:pk>/", WEBHOOK),
+    Route("webhooks/<int:pk>/edit/", WEBHOOK, GET_POST),
+    *(Route(f"webhooks/<int:pk>/{step}/", WEBHOOK, POST) for step in ("rotate", "switch", "delete", "test")),
+    Route("webhooks/<int:pk>/messages/<int:delivery>/", WEBHOOK),
+    Route("webhooks/<int:pk>/messages/<int:delivery>/again/", WEBHOOK, POST),
     Route("providers/", PLAIN),
     Route("providers/new/", PLAIN, GET_POST),
     Route("providers/<slug:slug>/", PROVIDER),

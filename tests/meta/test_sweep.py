@@ -11,6 +11,7 @@ from fleet.standards.services.judging import judge_due
 from sites.models import Provider, Site, SiteDesired
 from sites.services.reports import record_reports
 from tests.database import OWNER, rows
+from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import make_ring, make_standard
 from tests.meta.routes import (
     ACCOUNTS,
@@ -22,6 +23,7 @@ from tests.meta.routes import (
     RING,
     SITE,
     STANDARD,
+    WEBHOOK,
     Route,
     known_patterns,
 )
@@ -34,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("plain_static")
 
 FOREIGN_WORDS = (b"quagga", b"Quagga", b"Qville", b"Islands-Q", b"9.9.9-q", b"203.0.113.77", b"owner-q", b"ring-q")
 
-OWN = {SITE: "own-site", PROVIDER: "own", STANDARD: "own-r1", RING: "own-ring"}
+OWN = {SITE: "own-site", PROVIDER: "own", STANDARD: "own-r1", RING: "own-ring", WEBHOOK: "1"}
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
     "provider_operator": {"role": "provider_operator", "provider": True},
@@ -88,6 +90,7 @@ def fleet(make_provider: Any, make_site: Any) -> Provider:
     make_ring(make_standard("own-r0"), "own-ring")
     make_standard("own-r1", state="draft", published_at=None, published_by="")
     judge_due()
+    one_webhook("own-hook")
     return own
 
 
@@ -112,6 +115,7 @@ def contents() -> list[Any]:
         *("edge_sites_jointoken", "edge_sites_siteidentity", "edge_sites_sitecertificate"),
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
         *("standards_standard", "standards_ring", "standards_ringstandard"),
+        *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -232,6 +236,19 @@ def test_what_is_own_answers(client_of, fleet, signer, route, method):
         done = 302 if method == "POST" and not route.path.endswith("/join/") else 200
         assert response.status_code == (done if is_allowed(member, route, method) else 403), member
         assert_nothing_foreign(response)
+
+
+@pytest.mark.parametrize(("route", "method"), calls(WEBHOOK))
+def test_webhooks_are_for_nobody_who_sees_less_than_the_fleet(client_of, route, method):
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        before = contents()
+        for fragment in (False, True):
+            response = call(client, route, method, "1", fragment=fragment)
+            assert response.status_code == 404, member
+            assert b"own-hook" not in response.content
+            assert response.content == call(client, route, method, "999", fragment=fragment).content
+        assert contents() == before
 
 
 # Lists, counts, searches ------------------------------------------------------------------------------------
