@@ -53,6 +53,8 @@ SCREENS = {
     "standard-give": "/standards/shops-2026.11-r3/give/?ring=stable",
     "rings": "/rings/",
     "ring": "/rings/stable/",
+    "webhooks": "/webhooks/",
+    "webhook-new": "/webhooks/new/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",

@@ -55,6 +55,7 @@ class Stage(System):
         self._clerk = stack.enter_context(ThreadPoolExecutor(1))
         stack.callback(self.ask, _leave_nothing)
         super().__init__(stack, folder)
+        self.environ["ARCHIPELAGO_WEBHOOK_HTTP_LOOPBACK"] = "1"
         self.web_port = free_port()
         self.url = f"http://127.0.0.1:{self.web_port}"
         self.sites: dict[str, Site] = {}

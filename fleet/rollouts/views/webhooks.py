@@ -4,6 +4,7 @@ For administrators of the whole fleet alone.
 """
 
 import json
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django.contrib import messages
@@ -35,6 +36,7 @@ from fleet.rollouts.services import webhooks as services
 from sites.forms import add_errors
 
 PER_PAGE = 25
+SOON = timedelta(seconds=10)
 LOOKS = {DeliveryState.WAITING: "degraded", DeliveryState.DELIVERED: "up", DeliveryState.GIVEN_UP: "down"}
 
 
@@ -68,6 +70,8 @@ def webhook_detail(request: ScopedRequest, pk: int) -> HttpResponse:
         "rows": [{"message": one, **_look(one)} for one in page.object_list],
         "state": state,
         "states": [("", "All"), *DeliveryState.choices],
+        # A page that is fetched while a message is sent may miss the hint that it has arrived.
+        "is_sending": any(one.next_at is not None and one.next_at <= now + SOON for one in page.object_list),
         "old_until": row.old_until if len(secrets_of(row, now)) > 1 else None,
     }
     return render(request, page="webhooks/detail.html", fragment="webhooks/_detail.html", context=context)

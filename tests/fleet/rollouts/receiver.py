@@ -13,7 +13,7 @@ from fleet.kit.tenancy import job, scope
 from fleet.rollouts import hooks
 from fleet.rollouts.models import WebhookEndpoint
 from fleet.rollouts.models_webhooks import DeliveryState
-from fleet.rollouts.services.outbox import delivery, new_message
+from fleet.rollouts.services.outbox import delivery, new_message, text_of
 
 TEST = job("test")
 
@@ -81,7 +81,13 @@ def one_webhook(name: str = "own-hook") -> WebhookEndpoint:
     """An endpoint with a message that was given up, as rows alone."""
     with scope(TEST):
         row = WebhookEndpoint.objects.create(name=name, url="https://hooks.example.com/x", salt="x", made_by="test")
-        made = delivery(row, new_message(), hooks.TEST, "{}", now=datetime.now(UTC))
+        made = delivery(
+            row,
+            new_message(),
+            hooks.TEST,
+            text_of(hooks.TEST, datetime.now(UTC), {"webhook": name}),
+            now=datetime.now(UTC),
+        )
         made.state, made.next_at = DeliveryState.GIVEN_UP, None
         made.save(force_insert=True)
     return row

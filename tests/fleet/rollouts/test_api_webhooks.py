@@ -1,5 +1,6 @@
 """Webhooks by the API: answers, secrets that are told once, pages of messages, keys of idempotency, denials."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -115,7 +116,8 @@ def test_messages_are_listed_by_state_shown_and_sent_again(admin):
     first = admin.get(f"{path}?limit=1").json()
     assert admin.get(path, {"cursor": first["next"]}).json() == {"items": items[1:], "next": None}
     detail = admin.get(f"{path}/{items[1]['id']}").json()
-    assert detail == {**items[1], "body": "{}"}
+    assert detail == {**items[1], "body": detail["body"]}
+    assert json.loads(detail["body"])["data"] == {"webhook": "own-hook"}
     again = post(admin, f"{path}/{items[1]['id']}/redeliver")
     assert (again.status_code, again.json()["state"]) == (202, "waiting")
     with scope(TEST):
