@@ -133,6 +133,7 @@ class _Life:
             "ARCHIPELAGO_SIGNER_KEYS": str(self._state.base / "keys"),
             "ARCHIPELAGO_GATEWAY_ADDRESS": os.environ.get("ARCHIPELAGO_GATEWAY_ADDRESS")
             or f"127.0.0.1:{demo_port + GATEWAY_OFFSET}",
+            "ARCHIPELAGO_DASHBOARD_URL": os.environ.get("ARCHIPELAGO_DASHBOARD_URL") or self._options.url,
             "DEMO_PORT": str(demo_port),
             "PORT": str(self._options.port),
             "BIND": self._options.bind,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import ProgrammingError
+from django.urls import reverse
 
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.models import AuditEntry
@@ -136,6 +137,7 @@ def test_each_event_is_written_with_its_message_and_names_what_it_is_about(play:
         },
     }
     assert sum(body["data"]["counts"].values()) == 3
+    assert body["data"]["rollout"]["link"] == reverse("rollout", args=[it.rollout.pk])
     opened = json.loads(messages()[4].body)["data"]
     assert opened["wave"] == {"index": 0, "name": "wave 0", "state": "open"}
     for one in messages():
