@@ -54,8 +54,8 @@ WHERE site_id IN (SELECT site_id FROM rollouts_sitestep WHERE rollout_id = %s AN
 
 def main(what: str, answer: Path, *options: str) -> None:
     """Do it, and write what was found."""
-    found = {"plan": _plan, "tick": _tick, "begin": _begin, "press": _press}[what](*(int(one) for one in options))
-    answer.write_text(json.dumps(found))
+    parts: dict[str, Callable[..., Any]] = {"plan": _plan, "tick": _tick, "begin": _begin, "press": _press}
+    answer.write_text(json.dumps(parts[what](*(int(one) for one in options))))
 
 
 # Planning ---------------------------------------------------------------------------------------------------
