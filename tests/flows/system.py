@@ -154,6 +154,12 @@ class System:
         assert child.poll() is None, f"{name} has ended by itself"
         kill(child)
 
+    def freeze(self, name: str) -> subprocess.Popen[bytes]:
+        """Stop a process where it is, as the pause of a whole machine does; SIGCONT lets it go on."""
+        child = self._children[name][1]
+        signal_group(child, signal.SIGSTOP)
+        return child
+
     def rss_mib(self, name: str) -> float:
         """Resident memory of a process."""
         return float(psutil.Process(self._children[name][1].pid).memory_info().rss) / 2**20

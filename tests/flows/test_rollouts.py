@@ -1,17 +1,24 @@
 """Rollouts with real PostgreSQL, Redis, Celery, pollers, signer and agents: from the plan to proof, and back."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.utils import timezone
 
 from agent.control import request
-from fleet.rollouts.services import control
+from fleet.kit.errors import Conflict
+from fleet.people.selectors import access_of
+from fleet.people.services import make_user
+from fleet.rollouts.services import control, holds
 from sites.models import Provider, Site
-from tests.conftest import empty_database
+from tests.conftest import PASSWORD, TEST, empty_database
 from tests.flows.rolling import People, bring, digest, runs, spoil, to
-from tests.flows.system import System, all_up, query, wait_for
+from tests.flows.system import System, all_up, query, shown, wait_for
 
 SITES = 12
 
@@ -122,3 +129,85 @@ def test_a_site_that_regresses_in_its_soak_fails_and_holds(fleet: Fleet, sites: 
     assert set(run.states(sites[2:])) == {"queued"}
     run.do(control.roll_back, reason="somebody works there")
     run.wait("rolled_back")
+
+
+def test_with_30_percent_offline_the_others_finish_the_rest_catches_up_or_meets_a_newer_rollout(
+    fleet: Fleet, sites: list[Site]
+) -> None:
+    away, here = sites[:4], sites[4:]
+    fleet.system.fail("dark", *away)
+    wait_for(lambda: set(shown(away)) == {"unknown"}, what="a third is offline")
+    first = fleet.people.roll_out(to("1"), [*away[:2], *here[:4]], [*away[2:], *here[4:]])
+    first.wait("succeeded")
+    assert (set(first.states(here)), set(first.states(away))) == ({"proven"}, {"catch_up"})
+    assert runs(here) == [digest("1")] * len(here)
+
+    fleet.system.heal(*away[:2])
+    wait_for(lambda: first.states(away[:2]) == ["proven"] * 2, what="two have come back, and caught up")
+    assert (first.state, runs(away[:2])) == ("succeeded", [digest("1")] * 2)
+    lane = "SELECT bool_and(lane) FROM rollouts_sitestep WHERE rollout_id = %s AND site_id = ANY(%s)"
+    assert query(lane, first.pk, [site.pk for site in away[:2]]) == [(True,)]
+
+    newer = fleet.people.roll_out(to("2"), [*away, *here])
+    newer.wait("succeeded")
+    fleet.system.heal(*away)
+    wait_for(lambda: newer.states(away) == ["proven"] * 4, what="the others have come back, to the newer one")
+    assert first.states(away[2:]) == ["superseded"] * 2
+    assert runs(sites) == [digest("2")] * SITES
+    assert {documents for documents, *_ in (first.given()[site.pk] for site in away[2:])} == {0}
+
+
+def test_after_the_button_no_further_site_is_claimed(fleet: Fleet, sites: list[Site]) -> None:
+    run = fleet.people.roll_out(to("3"), sites, caps={"in_flight": 2})
+    wait_for(lambda: "proven" in run.states(), what="the first are done")
+    run.do(control.pause, reason="the phone rings")
+    ((answered_at,),) = query("SELECT clock_timestamp()")
+    watched = "SELECT watched_at > %s + interval '3 s' FROM rollouts_rollout WHERE id = %s"
+    wait_for(lambda: query(watched, answered_at, run.pk) == [(True,)], what="it is watched on")
+    late = "SELECT count(*) FROM rollouts_attempt WHERE rollout_id = %s AND given_at > %s"
+    assert query(late, run.pk, answered_at) == [(0,)]
+    wait_for(lambda: set(run.states()) == {"proven", "queued"}, what="what was at work is finished")
+    run.do(control.abort, reason="enough")
+    run.wait("aborted")
+    assert set(run.states()) == {"proven", "skipped"}
+
+
+def test_two_people_who_press_at_once_do_one_thing(fleet: Fleet, sites: list[Site]) -> None:
+    run = fleet.people.roll_out(to("4"), sites[:1], sites[1:], times={"soak_s": 300})
+    wait_for(lambda: "soaking" in run.states(), what="it runs")
+    together, said = threading.Barrier(4), []
+
+    def press() -> None:
+        together.wait(10)
+        try:
+            run.do(control.roll_back, reason="somebody called")
+            said.append("done")
+        except Conflict as error:
+            said.append(str(error))
+        connections.close_all()
+
+    threads = [threading.Thread(target=press) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(said) == ["A rollout that is rolling back cannot roll back."] * 3 + ["done"]
+    run.wait("rolled_back")
+    assert run.events().count("roll_back") == 1
+    audited = "SELECT count(*) FROM kit_auditentry WHERE action = 'rollout.roll_back' AND object_id = %s"
+    assert query(audited, str(run.pk)) == [(1,)]
+
+
+def test_a_provider_that_holds_for_ever_keeps_no_rollout_open(fleet: Fleet, sites: list[Site]) -> None:
+    actor, rights = access_of(
+        make_user(
+            actor=TEST, username="holder", password=PASSWORD, role="provider_operator", provider_id=sites[0].provider_id
+        )
+    )
+    until = timezone.now() + timedelta(days=29)
+    held = holds.hold(actor=actor, rights=rights, site=sites[0], reason="the season has begun", until=until)
+    run = fleet.people.roll_out(to("5"), sites[:3], patience={"defer_s": 3})
+    run.wait("succeeded")
+    assert run.states() == ["catch_up", "proven", "proven"]
+    holds.lift(actor=actor, rights=rights, held=held)
+    wait_for(lambda: run.states() == ["proven"] * 3, what="it catches up when the hold is lifted")

@@ -94,7 +94,7 @@ def _claim(t: Tick, step: Step, site: Site) -> None:
         due_at=t.now + may_take,
         wait=None,
         document=None,
-        boot_before=site.boot,
+        boot_before="" if site.has_kernel else site.boot,
     )
     t.give_out(claimed, DocumentKind.APPLY)
     t.tally.start(lane=step.lane)

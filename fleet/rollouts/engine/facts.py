@@ -62,7 +62,8 @@ class Site(Struct, frozen=True, kw_only=True):
 
     `dark_since` is when it was last heard, while it is not reachable. `document`, `progress`, `failure` and `detail`
     are its own word. `refused` is the document that it last refused. `taken`: LOCKED while another rollout has a step
-    in flight there, NEWER where a newer rollout has the site.
+    in flight there, NEWER where a newer rollout has the site. `has_kernel`: it runs the standard's kernel already, so
+    that the change does not boot it.
     """
 
     id: int
@@ -84,6 +85,7 @@ class Site(Struct, frozen=True, kw_only=True):
     busy_until: datetime | None = None
     over_budget: bool = False
     taken: Taken = Taken.FREE
+    has_kernel: bool = False
 
 
 # Rows -------------------------------------------------------------------------------------------------------
@@ -102,7 +104,8 @@ class Step(Struct, frozen=True, kw_only=True):
     first deferred or left behind. `begun_at`: when its attempt began. `origin_components`: digest of the components
     that it was last proven with. `lane`: it catches up, and counts apart. `undoing`: its document leads back.
     Of the document: `document` (None until it is written), `given_at`, `sent`, `expires_at`: written when it is given
-    out, and by who delivers it (`sent`, before the first byte); the engine only clears `document`.
+    out, and by who delivers it (`sent`, before the first byte); the engine only clears `document`. `boot_before`: the
+    boot of its site when it was claimed, where proof needs a newer one; empty where any will do.
     """
 
     id: int

@@ -1,7 +1,7 @@
 """What counts as proof, and what a site's own words about its document mean. Pure.
 
 A site that says `applied` has proven nothing: its report must show the exact standard, after the change, from a newer
-boot where the standard reboots.
+boot where the standard reboots and brought the site another kernel.
 """
 
 from fleet.rollouts.engine.facts import Origin, Progress, Site, Step
@@ -30,7 +30,7 @@ def is_fresh(site: Site, step: Step) -> bool:
 
 def on_standard(site: Site, step: Step, *, reboots: bool) -> bool:
     """Whether the site runs the exact standard, proven by a report from after the change."""
-    booted = not reboots or site.boot != step.boot_before
+    booted = not (reboots and step.boot_before) or site.boot != step.boot_before
     return site.conforms and booted and is_fresh(site, step)
 
 

@@ -88,6 +88,13 @@ ORDER BY st.slot DESC, st.wave DESC, st.id"""
 _TURN = """st.slot AND st.frozen <> %(frozen)s AND st.state = ANY(%(states)s)
 ORDER BY st.id LIMIT %(limit)s"""
 
+_HAVE_KERNEL = """
+SELECT t.site_id FROM edge_sites_sitestate t JOIN edge_sites_componentset c ON c.digest = t.component_set_id
+WHERE t.site_id = ANY(%s) AND EXISTS (
+    SELECT 1 FROM jsonb_array_elements(c.components) x JOIN standards_standard n ON n.id = %s
+    WHERE x ->> 0 = 'kernel' AND x ->> 2 = n.content -> 'os' ->> 'kernel')
+"""
+
 
 def rows(head: Head, asks: Asks, *, standard_id: int, now: datetime) -> Rows:
     """What the tick at `now` asks for. The scope must be wide."""
@@ -119,7 +126,8 @@ def rows(head: Head, asks: Asks, *, standard_id: int, now: datetime) -> Rows:
         "undo": _looks(_UNDO, undo, now, asks.undo > 0),
         "turn": _looks(_TURN, turn, now, asks.frozen is not None),
     }
-    return Rows(**_with_proof(found, standard_id))
+    proven = _with_proof(found, standard_id)
+    return Rows(**(_with_kernels(proven, standard_id) if head.plan.reboots else proven))
 
 
 def _looks(which: str, parameters: Mapping[str, Any], now: datetime, is_asked: bool = True) -> list[Look]:
@@ -201,5 +209,17 @@ def _with_proof(found: Mapping[str, Sequence[Look]], standard_id: int) -> dict[s
     proven = conforming(standard_id=standard_id, site_ids=sorted(asked))
     return {
         name: [Look(look.step, replace(look.site, conforms=True)) if look.site.id in proven else look for look in looks]
+        for name, looks in found.items()
+    }
+
+
+def _with_kernels(found: Mapping[str, Sequence[Look]], standard_id: int) -> dict[str, Sequence[Look]]:
+    """Of sites that may be claimed: whether they have the kernel already, so that no boot is to be proven."""
+    candidates = sorted({look.site.id for name in ("queued", "lane") for look in found[name]})
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_HAVE_KERNEL, [candidates, standard_id])
+        have = {pk for (pk,) in cursor.fetchall()}
+    return {
+        name: [Look(look.step, replace(look.site, has_kernel=True)) if look.site.id in have else look for look in looks]
         for name, looks in found.items()
     }

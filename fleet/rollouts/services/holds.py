@@ -4,18 +4,29 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from django.db import connections
 
 from fleet.kit import audit, live
 from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
-from fleet.kit.tenancy import Limit, Rights, Scope, scope
+from fleet.kit.tenancy import DEFAULT, Limit, Rights, Scope, scope
 from fleet.rollouts.models import Hold, ProviderCalendar
 from fleet.rollouts.plan import fault_of
+from fleet.rollouts.states import Wait
 from fleet.rollouts.windows import Calendar
 from fleet.standards.services.standards import reason_of
 from sites.models import Provider, Site
 
 LONGEST: Final = timedelta(days=30)
+
+# Sites that wait for what has changed are looked at again, and not only when the hold would have ended.
+_LOOK_AGAIN: Final = """
+INSERT INTO rollouts_changedsite (site_id, provider_id)
+SELECT site_id, provider_id FROM rollouts_sitestep
+WHERE state IN ('deferred', 'catch_up', 'rollback_waiting') AND wait = %(wait)s
+    AND (%(site)s::int IS NULL OR site_id = %(site)s) AND (%(provider)s::int IS NULL OR provider_id = %(provider)s)
+    AND (%(region)s = '' OR region = %(region)s)
+"""
 
 
 def hold(
@@ -56,6 +67,7 @@ def lift(*, actor: Scope, rights: Rights, held: Hold) -> Hold:
         row.lifted_at, row.lifted_by = database_now(), actor.name[:150]
         row.save(update_fields=["lifted_at", "lifted_by"])
         audit.record(actor, "rollout.lift", **_object_of(row), note=row.reason)
+        _look_again(Wait.HELD, site=row.site_id, provider=row.provider_id, region=row.region)
         _tell(row)
     return row
 
@@ -73,6 +85,7 @@ def override(*, actor: Scope, rights: Rights, held: Hold, reason: str) -> Hold:
         row.overridden_by = sorted({*row.overridden_by, actor.user_id})
         row.save(update_fields=["overridden_by"])
         audit.record(actor, "rollout.override", **_object_of(row), after={"people": row.overridden_by}, note=why)
+        _look_again(Wait.HELD, site=row.site_id, provider=row.provider_id, region=row.region)
         _tell(row)
     return row
 
@@ -94,6 +107,7 @@ def set_calendar(*, actor: Scope, rights: Rights, provider: Provider, calendar: 
         )
         which: dict[str, Any] = {"object_type": "provider", "object_id": provider.pk, "object_name": provider.name}
         audit.record(actor, "provider.calendar", **which, provider_id=provider.pk, after={"calendar": plain})
+        _look_again(Wait.WINDOW, provider=provider.pk)
     return row
 
 
@@ -127,6 +141,12 @@ def _lock(held: Hold) -> Hold:
 def _object_of(row: Hold) -> dict[str, Any]:
     scope_name = f"site {row.site_id}" if row.site_id else row.region or (f"provider {row.provider_id or 'all'}")
     return {"object_type": "hold", "object_id": row.pk, "object_name": scope_name, "provider_id": row.provider_id}
+
+
+def _look_again(wait: Wait, *, site: int | None = None, provider: int | None = None, region: str = "") -> None:
+    """The next tick looks at the sites of this scope that wait for it."""
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_LOOK_AGAIN, {"wait": str(wait), "site": site, "provider": provider, "region": region})
 
 
 def _tell(row: Hold) -> None:

@@ -1,7 +1,8 @@
 """The tick: finds rollouts with something to do, and does it. Level-triggered, bounded in time.
 
 A rollout's row is locked while a tick works on it, and skipped by any other; a tick that dies leaves nothing half done,
-for all of it is one transaction. What triggers noted as changed at sites becomes due first.
+for all of it is one transaction, and one that is stopped midway is ended by the database. What triggers noted as
+changed at sites becomes due first.
 """
 
 import logging
@@ -29,6 +30,9 @@ _IN_FLIGHT_S: Final = 1.5
 _IN_DOUBT_S: Final = 5.0
 _NOTES: Final = 20_000
 
+# One that is stopped in the middle (a machine that is paused, a link that is cut) holds its locks no longer than this:
+# the database ends its session, others go on, and what it writes later touches nothing.
+_AT_MOST = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
 # Ended steps that a change of their site may still move are looked at while their rollout is open.
 _NOTE_CHANGED = """
 WITH taken AS (
@@ -87,6 +91,8 @@ def note_changed() -> None:
 def tick_one(rollout_id: int) -> bool:
     """Have one rollout do what it does next, in one transaction; False if another works on it. Opens its own scope."""
     with scope(ROLLOUTS):
+        with connections[DEFAULT].cursor() as cursor:
+            cursor.execute(_AT_MOST)
         row = Rollout.objects.select_for_update(skip_locked=True).filter(pk=rollout_id, is_live=True)
         found = row.values_list("standard_id", flat=True).first()
         if found is None:

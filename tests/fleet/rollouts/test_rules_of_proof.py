@@ -91,6 +91,14 @@ def test_a_kernel_is_proven_by_a_newer_boot():
     assert stage.state(1) is StepState.PROVEN
 
 
+def test_a_site_that_had_the_kernel_when_it_was_claimed_needs_no_newer_boot():
+    stage = Stage(make_plan(ONE, reboots=True), boot="first", has_kernel=True)
+    stage.tick()
+    stage.applied(1, boot="first")
+    stage.tick()
+    assert stage.state(1) is StepState.PROVEN
+
+
 def test_what_runs_the_standard_and_is_not_up_is_unhealthy():
     stage = Stage(make_plan(ONE))
     stage.tick()

@@ -2,11 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import IntegrityError, ProgrammingError, connections, transaction
 
+from agent.protocol import Component
+from fleet.kit.clock import database_now
 from fleet.kit.tenancy import scope
 from fleet.rollouts.engine.commands import Choice
 from fleet.rollouts.models import Attempt, GateEvaluation, Rollout, SiteStep
@@ -14,11 +19,12 @@ from fleet.rollouts.services import control
 from fleet.rollouts.services.ticking import ROLLOUTS, tick, tick_one
 from sites.services.delivery import note_sending
 from sites.services.desired import EMPTY
+from sites.services.reports import record_reports
 from tests.conftest import TEST
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.played import NEW, NEW_POS, Played
-from tests.fleet.standards.factories import report
-from tests.sites.builders import KERNEL, POS
+from tests.fleet.standards.factories import make_standard, report
+from tests.sites.builders import KERNEL, POS, polled
 from tests.sites.told import WORKLOADS, standing
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -209,6 +215,55 @@ def test_a_site_that_runs_again_elsewhere_is_superseded(play: Play) -> None:
     standing(it.sites[0], reported_version=9)
     tick()
     assert it.states() == "superseded"
+
+
+def test_a_newer_boot_is_asked_only_of_sites_whose_kernel_differed_when_they_were_claimed(play: Play) -> None:
+    it = play(3, reboots=True)
+    content = {**it.standard.content, "os": {"packages": {}, "kernel": KERNEL.version, "reboot": "if_required"}}
+    it.standard = make_standard("2026.11-r3", content)
+    it.values["standard"] = it.standard.name
+    it.rollout = it.plan(it.rollout)
+    old = Component("kernel", "linux", "6.1.0-20-amd64")
+    for number in (1, 2):
+        report(it.sites[number], old, POS)
+    it.run()
+    assert [it.step(number).boot_before for number in range(3)] == ["", "boot-1", "boot-1"]
+    it.says(0, 1, 2, state="applied")
+    for number, boot in ((0, "boot-1"), (1, "boot-1"), (2, "boot-2")):
+        report_from(it.sites[number], boot)
+    tick()
+    assert it.states() == "proven verifying proven"
+    report_from(it.sites[1], "boot-2")
+    tick()
+    assert it.now().state == "succeeded"
+
+
+def report_from(site: Any, boot: str) -> None:
+    """The site reports the new image and kernel from that boot."""
+    result = polled(site, components=(KERNEL, NEW_POS))
+    assert result.report is not None
+    record_reports([replace(result, report=msgspec.structs.replace(result.report, boot=boot))], poller="test")
+
+
+def test_when_the_clock_jumps_nothing_is_held_against_sites(play: Play, monkeypatch: Any) -> None:
+    """Row 10: the database's clock is ten minutes ahead, and then right again; a silent site is not lost by that."""
+    it = play(2)
+    it.run()
+    it.sign()
+    it.dark(0)
+    tick()
+    assert it.states() == "in_doubt claimed"
+    for minutes in (10, 0):
+        ahead = timedelta(minutes=minutes)
+        with monkeypatch.context() as patched:
+            patched.setattr("fleet.rollouts.services.ticking.database_now", lambda ahead=ahead: database_now() + ahead)
+            tick()
+            tick()
+        assert it.states() == "in_doubt claimed"
+    it.applied(0, 1)
+    tick()
+    tick()
+    assert it.now().state == "succeeded"
 
 
 # Races ------------------------------------------------------------------------------------------------------
