@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fleet.env import ROOT
 
-PACKAGES = ("agent", "fleet", "sites", "slas")
+PACKAGES = ("agent", "archipelago", "fleet", "sites", "slas")
 NOT_OURS = {"node_modules", "build", "__pycache__"}
 
 

@@ -1,0 +1,7 @@
+"""`python -m archipelago`."""
+
+import sys
+
+from archipelago.cli import main
+
+sys.exit(main())
