@@ -14,6 +14,9 @@ from ninja.security import APIKeyCookie, HttpBearer
 from fleet.error_pages import database_away, error_json, not_storable
 from fleet.kit.errors import DomainError
 from fleet.people.models import User
+from fleet.rollouts.api import router as rollouts_router
+from fleet.rollouts.api_commands import router as commands_router
+from fleet.rollouts.api_holds import router as holds_router
 from fleet.rollouts.api_webhooks import router as webhooks_router
 from fleet.standards.api import router as standards_router
 from fleet.standards.api_compliance import router as compliance_router
@@ -73,6 +76,9 @@ api.add_router("", desired_router, tags=["desired"])
 api.add_router("", standards_router, tags=["standards"])
 api.add_router("", compliance_router, tags=["compliance"])
 api.add_router("", webhooks_router, tags=["webhooks"])
+api.add_router("", rollouts_router, tags=["rollouts"])
+api.add_router("", commands_router, tags=["rollouts"])
+api.add_router("", holds_router, tags=["rollouts"])
 
 
 @api.exception_handler(DomainError)

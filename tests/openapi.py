@@ -8,8 +8,13 @@ from django.http import HttpResponse
 from django.test import Client
 
 from fleet.api import api
+from tests.fleet.rollouts.ready import plan_hash, tomorrow
 from tests.fleet.standards.factories import SHA256
 
+_RECIPE = {"name": "sweep", "standard": "2026.11-r1", "select": {"sites": ["some-site"]}}
+_SAID = {"expect": plan_hash, "reason": "because"}
+
+# Values that are functions are asked when a body is sent.
 BODIES: dict[str, dict[str, Any]] = {
     "create": {
         "slug": "brand-new",
@@ -36,12 +41,24 @@ BODIES: dict[str, dict[str, Any]] = {
     "give_standard": {"standard": None, "expect": "2026.11-r1", "reason": "because"},
     "create_webhook": {"name": "Brand new", "url": "https://hooks.example.com/in"},
     "change_webhook": {"kinds": ["rollout.started"]},
+    "create_rollout": _RECIPE,
+    "preview_rollout": _RECIPE,
+    "change_plan": {"expect": plan_hash, "recipe": _RECIPE},
+    "submit_rollout": {"expect": plan_hash},
+    "start_rollout": {"expect": plan_hash},
+    "answer_rollout": {"expect": plan_hash, "wave": 0, "yes": True},
+    **{f"{verb}_rollout": _SAID for verb in ("approve", "reject", "pause", "freeze", "resume", "abort", "roll_back")},
+    "reopen_rollout_lane": _SAID,
+    "create_hold": {"reason": "because", "until": tomorrow},
+    "override_hold": {"reason": "because"},
+    "set_calendar": {"windows": [{"days": [6], "begin": "22:00:00", "end": "04:00:00"}]},
 }
 # Bodies that are no JSON.
 OCTETS = {"desired_put_wheel": b"PK wheel"}
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
 NAMED |= {"webhook": "1", "delivery": "1"}
+NAMED |= {"rollout": "1", "hold": "1", "provider": "ours"}
 
 # Parameters of the query without which they are not asked.
 QUERIES = {"diff_standards": "?to=2026.11-r1", "ring_outcome": "?standard=2026.11-r1"}
@@ -62,7 +79,7 @@ class Operation:
     @property
     def is_safe(self) -> bool:
         """Whether it only reads."""
-        return self.method == "GET"
+        return self.method == "GET" or self.name == "preview_rollout"
 
     def call(self, client: Client, *, slug: str = "some-site", **headers: str) -> HttpResponse:
         """Call it with a body that would do, on a site."""
@@ -71,10 +88,15 @@ class Operation:
         return client.generic(  # type: ignore[no-any-return]
             self.method,
             self.path.format(slug=slug, **NAMED) + QUERIES.get(self.name, ""),
-            data=as_json(BODIES.get(self.name, {})) if octets is None else octets,
+            data=as_json(body_of(self.name)) if octets is None else octets,
             content_type="application/json" if octets is None else "application/octet-stream",
             headers=headers,
         )
+
+
+def body_of(name: str) -> dict[str, Any]:
+    """A body that would do."""
+    return {key: value() if callable(value) else value for key, value in BODIES.get(name, {}).items()}
 
 
 def as_json(body: Mapping[str, Any]) -> str:
@@ -91,7 +113,8 @@ def operations() -> list[Operation]:
         for method, description in methods.items():
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
             name = description["operationId"]
-            for prefix in ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "webhooks_"):
+            prefixes = ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "webhooks_", "commands_", "holds_")
+            for prefix in prefixes:
                 name = name.removeprefix(prefix)
             found.append(Operation(name, method.upper(), path, parameters))
     return found

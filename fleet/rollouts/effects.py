@@ -1,5 +1,6 @@
 """What each button would do to a rollout now, in words and numbers, before it does it. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -7,8 +8,9 @@ from msgspec import Struct
 
 from fleet.rollouts.engine.approvals import people_needed, verdict
 from fleet.rollouts.engine.commands import Choice
-from fleet.rollouts.engine.facts import Head
+from fleet.rollouts.engine.facts import Head, WaveRow
 from fleet.rollouts.engine.tally import Tally
+from fleet.rollouts.gates import Human
 from fleet.rollouts.states import (
     ACTIVE_WAVE,
     AT_WORK,
@@ -23,6 +25,7 @@ from fleet.rollouts.states import (
     allowed,
 )
 
+_NOBODY: Final[Mapping[int, str]] = {}
 # From so many sites on, a person types the number before it happens.
 TYPED_ABOVE: Final = 50
 _GONE: Final = (StepState.FAILED, StepState.ROLLED_BACK, StepState.ROLLBACK_WAITING)
@@ -54,9 +57,12 @@ class Effect(Struct, frozen=True, kw_only=True):
         return f"{self.verb}-{self.choice}" if self.choice else self.verb
 
 
-def effects(head: Head, now: datetime) -> list[Effect]:
-    """What can be done to the rollout as it is at `now`, those first that a person looks for first."""
-    return [*_before(head, now), *_while(head), *_after(head)]
+def effects(head: Head, now: datetime, names: Mapping[int, str] = _NOBODY) -> list[Effect]:
+    """What can be done to the rollout as it is at `now`, those first that a person looks for first.
+
+    `names` are those of providers by id, for the words.
+    """
+    return [*_before(head, now, names), *_while(head), *_after(head)]
 
 
 def effect_of(head: Head, now: datetime, verb: str, choice: Choice | None = None) -> Effect | None:
@@ -64,8 +70,22 @@ def effect_of(head: Head, now: datetime, verb: str, choice: Choice | None = None
     return next((one for one in effects(head, now) if (one.verb, one.choice) == (verb, choice)), None)
 
 
+def own_effects(state: RolloutState, sites: int) -> list[Effect]:
+    """What somebody may say who speaks for a provider, of which `sites` are in the rollout; no word tells of others."""
+    found = []
+    if state is RolloutState.AWAITING_APPROVAL:
+        words = [
+            f"You agree that {_sites(sites)} of yours are changed by this very plan. Others may have to agree too."
+        ]
+        found.append(_effect("approve", "Approve", words, sites, right="rollout.approve"))
+    if state in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
+        words = ["Nothing of this plan happens, at your sites or elsewhere. It can be planned anew."]
+        found.append(_effect("reject", "Reject", words, 0, right="rollout.approve", needs_reason=True, danger=True))
+    return found
+
+
 # Before the start -------------------------------------------------------------------------------------------
-def _before(head: Head, now: datetime) -> list[Effect]:
+def _before(head: Head, now: datetime, names: Mapping[int, str]) -> list[Effect]:
     state, plan = head.rollout.state, head.plan
     count, found = plan.site_count, []
     if allowed(state, RolloutEvent.SUBMIT):
@@ -77,7 +97,7 @@ def _before(head: Head, now: datetime) -> list[Effect]:
         found.append(_effect("submit", "Ask for approval", words, 0, right="rollout.plan"))
     if state in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
         said = verdict(plan, head.plan_hash, head.approvals, now)
-        lacking = said.missing or "nothing more is needed"
+        lacking = said.missing(names) or "nothing more"
         words = [f"You agree to this very plan for {_sites(count)}. Still needed: {lacking}.", _begins(head)]
         if state is RolloutState.AWAITING_APPROVAL:
             found.append(_effect("approve", "Approve", words, count, right="rollout.approve"))
@@ -139,6 +159,7 @@ def _resumes(head: Head, tally: Tally) -> list[Effect]:
     left = tally.count(UNTOUCHED, wave.index, lane=False)
     name = head.plan.waves[wave.index].name
     found = [
+        *_answers(head, wave),
         _choice(
             Choice.RETRY,
             "Retry what failed",
@@ -164,6 +185,21 @@ def _resumes(head: Head, tally: Tally) -> list[Effect]:
         asks = "The gates are asked again with the values of now; nothing else changes."
         found.append(_choice(Choice.RECHECK, "Ask the gates again", [asks], 0))
     return found
+
+
+def _answers(head: Head, wave: WaveRow) -> list[Effect]:
+    """The question of the held wave's human gate, unless it was answered with yes."""
+    gate = next((gate for gate in head.plan.waves[wave.index].gates if isinstance(gate, Human)), None)
+    if gate is None or wave.answer or wave.undoing:
+        return []
+    following = head.plan.waves[wave.index + 1 : wave.index + 2]
+    sites = sum(len(one.sites) for one in following)
+    opens = f"wave {following[0].name!r} opens with {_sites(sites)}" if following else "the rollout is done"
+    words = [
+        gate.question or f"May the rollout go on after wave {head.plan.waves[wave.index].name!r}?",
+        f"Yes: the gates are asked again, and if all of them pass, {opens}. No: the wave stays held.",
+    ]
+    return [_effect("answer", "Answer", words, sites)]
 
 
 # After it, or instead of it ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from fleet.rollouts.gates import Count, Gate, Seconds, Text, gates_of
 from fleet.rollouts.states import Failure
-from fleet.rollouts.windows import Calendar
+from fleet.rollouts.windows import YEARS, Calendar
 
 MAX_SITES: Final = 200_000
 MAX_WAVES: Final = 500
@@ -179,10 +179,11 @@ def plan_of(value: Mapping[str, Any]) -> Plan:
     try:
         plan = msgspec.convert(value, Plan)
     except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$")
-        raise PlanError(place.strip("`.").removeprefix("."), sentence_of(reason)) from None
+        raise PlanError(*fault_of(error)) from None
     if plan.start_at is not None and plan.start_at.tzinfo is None:
         raise PlanError("start_at", "a time needs its zone")
+    if plan.start_at is not None and not YEARS[0] < plan.start_at.year < YEARS[1]:
+        raise PlanError("start_at", "no rollout starts then")
     return plan
 
 
@@ -209,10 +210,25 @@ def _no_constant(word: str) -> None:
     raise PlanError("", f"{word} is not a number")
 
 
-def sentence_of(reason: str) -> str:
-    """What msgspec says of a value, as a person would."""
+_TIMES: Final = {
+    "Invalid RFC3339 encoded time": "a time of day is written as 22:00:00",
+    "Invalid RFC3339 encoded datetime": "a moment is written as 2026-12-24T18:00:00",
+    "Expected `time` with no timezone component": "this time is on the site's clock, without a zone",
+    "Expected `datetime` with no timezone component": "this moment is on the site's clock, without a zone",
+}
+
+
+def fault_of(error: msgspec.ValidationError) -> tuple[str, str]:
+    """(place, reason) of a value that is not what it should be, as a person would say it."""
+    reason, _, place = str(error).partition(" - at `$")
+    return place.strip("`.").removeprefix("."), _sentence_of(reason)
+
+
+def _sentence_of(reason: str) -> str:
     if reason.startswith("Object contains unknown field"):
         return "there is no such member: " + reason.partition("`")[2].rstrip("`")
     if reason.startswith("Object missing required field"):
         return "a member is missing: " + reason.partition("`")[2].rstrip("`")
+    if reason in _TIMES:
+        return _TIMES[reason]
     return reason[0].lower() + reason[1:]

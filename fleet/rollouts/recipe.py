@@ -4,6 +4,7 @@ A recipe is a JSON object with the members of `plan.Plan` but for those that are
 `select` (Selection), and `waves` that say how they take their sites (WaveRecipe). `drafting.draft` resolves it.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fleet.rollouts.gates import Gate, Text
-from fleet.rollouts.plan import MAX_SITES, MAX_WAVES, PlanError, sentence_of
+from fleet.rollouts.plan import MAX_SITES, MAX_WAVES, PlanError, fault_of
 
 Name = Annotated[str, Meta(min_length=1, max_length=120)]
 Names = Annotated[tuple[Name, ...], Meta(max_length=1000)]
@@ -92,12 +93,20 @@ USUAL_WAVES: Final = (
 
 def read_recipe(value: Mapping[str, Any]) -> Recipe:
     """The recipe in a JSON value; without `waves` it has USUAL_WAVES. Raises PlanError for the first thing wrong."""
+    _check_numbers(value)
     given = dict(value)
     parts = {name: given.pop(name) for name in ("standard", "select", "waves") if name in given}
     parts.setdefault("waves", msgspec.to_builtins(USUAL_WAVES))
     try:
         read = msgspec.convert(parts, _Parts)
     except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$")
-        raise PlanError(place.strip("`.").removeprefix("."), sentence_of(reason)) from None
+        raise PlanError(*fault_of(error)) from None
     return Recipe(standard=read.standard, select=read.select, waves=read.waves, rest=given)
+
+
+def _check_numbers(value: Mapping[str, Any]) -> None:
+    """No NaN and no infinity: JSON has neither, whatever a reader of it lets through."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise PlanError("", "it holds a number that is none, or is nested too deeply") from None

@@ -18,22 +18,34 @@ _DAY: Final = timedelta(days=1)
 _MAX_STEPS: Final = 1_000
 
 Weekday = Annotated[int, Meta(ge=0, le=6)]
+# On the site's clock: a zone in it would say nothing.
+Local = Annotated[datetime, Meta(tz=False)]
+LocalTime = Annotated[time, Meta(tz=False)]
+YEARS: Final = (1970, 2200)
 
 
 class Weekly(Struct, frozen=True, forbid_unknown_fields=True):
     """Open on these days (0 is Monday) from `begin` to `end`; past midnight where `end` is not later than `begin`."""
 
     days: Annotated[tuple[Weekday, ...], Meta(min_length=1, max_length=7)]
-    begin: time
-    end: time
+    begin: LocalTime
+    end: LocalTime
 
 
 class Freeze(Struct, frozen=True, forbid_unknown_fields=True):
     """Closed from `begin` to `end` on the site's clock, both without a zone; for ever where `end` is None."""
 
-    begin: datetime
-    end: datetime | None
-    reason: str = ""
+    begin: Local
+    end: Local | None
+    reason: Annotated[str, Meta(max_length=300)] = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no span, or so far away that a zone's offset leads out of the calendar."""
+        if self.end is not None and self.end <= self.begin:
+            raise ValueError("A freeze ends after it begins")
+        for at in (self.begin, self.end):
+            if at is not None and not YEARS[0] <= at.year <= YEARS[1]:
+                raise ValueError(f"A freeze lies between the years {YEARS[0]} and {YEARS[1]}")
 
 
 class Calendar(Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from django.test import Client
 
 import sites.api
 from tests.database import APP, OWNER, rows
+from tests.fleet.rollouts.ready import ready_for as rollouts_ready_for
 from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import ready_for as standards_ready_for
 from tests.openapi import Operation, assert_error, operations
@@ -17,9 +18,13 @@ from tests.sites.told import blob, told_for
 
 OPERATIONS = operations()
 UNSAFE = [operation for operation in OPERATIONS if not operation.is_safe]
+# Of these operations those that a session without its CSRF token is refused, whatever they change.
+POSTED = [operation for operation in OPERATIONS if operation.method != "GET"]
 STANDARDS = ("/api/v1/standards", "/api/v1/rings")
 WEBHOOKS = "/api/v1/webhooks"
+ROLLOUTS = ("/api/v1/rollouts", "/api/v1/holds")
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+each_posted = pytest.mark.parametrize("operation", POSTED, ids=str)
 each_unsafe = pytest.mark.parametrize("operation", UNSAFE, ids=str)
 
 
@@ -39,6 +44,8 @@ def ours(make_provider: Any, make_site: Any, signer: None, request: pytest.Fixtu
             standards_ready_for(operation.name)
         if operation.path.startswith(WEBHOOKS):
             one_webhook()
+        if operation.path.startswith(ROLLOUTS):
+            rollouts_ready_for(operation.name, site, request.getfixturevalue("make_person"))
     return site
 
 
@@ -50,6 +57,8 @@ def contents() -> list[Any]:
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
         *("standards_standard", "standards_ring", "standards_ringstandard", "kit_keptanswer"),
         *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
+        *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_rolloutevent"),
+        *("rollouts_hold", "rollouts_providercalendar"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -75,11 +84,21 @@ def test_the_operations_are_those():
         "GET /api/v1/compliance/sites",
         "GET /api/v1/compliance/sites.csv",
         "GET /api/v1/compliance/spread",
+        "GET /api/v1/holds",
         "GET /api/v1/identities/waiting",
         "GET /api/v1/providers",
+        "GET /api/v1/providers/{provider}/rollout-calendar",
         "GET /api/v1/rings",
         "GET /api/v1/rings/{ring}/history",
         "GET /api/v1/rings/{ring}/outcome",
+        "GET /api/v1/rollouts",
+        "GET /api/v1/rollouts/{rollout}",
+        "GET /api/v1/rollouts/{rollout}/approvals",
+        "GET /api/v1/rollouts/{rollout}/evaluations",
+        "GET /api/v1/rollouts/{rollout}/events",
+        "GET /api/v1/rollouts/{rollout}/plan",
+        "GET /api/v1/rollouts/{rollout}/steps",
+        "GET /api/v1/rollouts/{rollout}/steps/{slug}",
         "GET /api/v1/sites",
         "GET /api/v1/sites/{slug}",
         "GET /api/v1/sites/{slug}/compliance",
@@ -111,9 +130,25 @@ def test_the_operations_are_those():
         "PATCH /api/v1/webhooks/{webhook}",
         "POST /api/v1/blobs/configs",
         "POST /api/v1/blobs/wheels",
+        "POST /api/v1/holds",
+        "POST /api/v1/holds/{hold}/lift",
+        "POST /api/v1/holds/{hold}/override",
         "POST /api/v1/rings",
         "POST /api/v1/rings/order",
         "POST /api/v1/rings/{ring}/standard",
+        "POST /api/v1/rollouts",
+        "POST /api/v1/rollouts/preview",
+        "POST /api/v1/rollouts/{rollout}/abort",
+        "POST /api/v1/rollouts/{rollout}/answer",
+        "POST /api/v1/rollouts/{rollout}/approve",
+        "POST /api/v1/rollouts/{rollout}/freeze",
+        "POST /api/v1/rollouts/{rollout}/pause",
+        "POST /api/v1/rollouts/{rollout}/reject",
+        "POST /api/v1/rollouts/{rollout}/reopen-lane",
+        "POST /api/v1/rollouts/{rollout}/resume",
+        "POST /api/v1/rollouts/{rollout}/roll-back",
+        "POST /api/v1/rollouts/{rollout}/start",
+        "POST /api/v1/rollouts/{rollout}/submit",
         "POST /api/v1/sites",
         "POST /api/v1/sites/{slug}/desired",
         "POST /api/v1/sites/{slug}/desired/freeze",
@@ -133,6 +168,8 @@ def test_the_operations_are_those():
         "POST /api/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver",
         "POST /api/v1/webhooks/{webhook}/rotate",
         "POST /api/v1/webhooks/{webhook}/test",
+        "PUT /api/v1/providers/{provider}/rollout-calendar",
+        "PUT /api/v1/rollouts/{rollout}/plan",
     ]
 
 
@@ -157,18 +194,12 @@ def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operat
     person.memberships.all().delete()
     before = contents()
     response = operation.call(client, **{"X-CSRFToken": token})
-    if (
-        "{slug}" in operation.path
-        or operation.name == "create"
-        or "{standard}" in operation.path
-        or "{ring}" in operation.path
-        or "{webhook}" in operation.path
-    ):
+    if "{" in operation.path or operation.name == "create":
         assert_error(response, 404, "not_found")
     elif (
         operation.path == WEBHOOKS
         or "/blobs" in operation.path
-        or (operation.path.startswith(STANDARDS) and not operation.is_safe)
+        or (operation.path.startswith((*STANDARDS, *ROLLOUTS)) and operation.method != "GET")
     ):
         assert_error(response, 403, "not_allowed")
     else:
@@ -187,7 +218,7 @@ def test_the_description_is_for_those_who_may_call(ours, api_client):
 
 
 # CSRF -------------------------------------------------------------------------------------------------------
-@each_unsafe
+@each_posted
 @pytest.mark.parametrize("headers", [{}, {"X-CSRFToken": "forged"}, {"Origin": "https://evil.example"}], ids=str)
 def test_a_session_alone_changes_nothing(ours, make_person, operation, headers):
     client, token = browser(make_person("admin"))

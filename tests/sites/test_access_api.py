@@ -12,15 +12,19 @@ from tests.sites.identities import keys
 from tests.sites.told import told_for
 
 FOREIGN_WORDS = (b"foreign", b"Foreign", b"Zanzibar", b"9.9.9")
-OF_A_SITE = [operation for operation in operations() if "{slug}" in operation.path]
-# Blobs are the fleet's: tests/sites/test_api_desired.py. Standards and webhooks have their own sweeps: tests/fleet/.
+# Blobs are the fleet's: tests/sites/test_api_desired.py. The others have their own sweeps: tests/fleet/.
+APART = tuple(f"/api/v1/{name}" for name in ("standards", "rings", "compliance", "rollouts", "holds", "webhooks"))
+OF_A_SITE = [
+    operation for operation in operations() if "{slug}" in operation.path and not operation.path.startswith(APART)
+]
 WITHOUT_SITE = [
     operation
     for operation in operations()
     if "{slug}" not in operation.path
     and operation.is_safe
     and operation.name != "desired_blobs"
-    and not operation.path.startswith(("/api/v1/standards", "/api/v1/rings", "/api/v1/compliance", "/api/v1/webhooks"))
+    and "{provider}" not in operation.path
+    and not operation.path.startswith(APART)
 ]
 
 MEMBERSHIPS: dict[str, dict[str, Any]] = {

@@ -67,9 +67,9 @@ def _before_the_start(t: Tick) -> None:
         elif verdict.is_approved:
             t.move_rollout(RolloutEvent.APPROVE, approved_hash=t.head.plan_hash)
         elif t.rollout.until and t.now >= t.rollout.until:
-            t.move_rollout(RolloutEvent.EXPIRE, reason=verdict.missing)
+            t.move_rollout(RolloutEvent.EXPIRE, reason=verdict.missing())
     elif not verdict.is_approved:
-        t.move_rollout(RolloutEvent.EXPIRE, reason=verdict.missing or "an approver took back their word")
+        t.move_rollout(RolloutEvent.EXPIRE, reason=verdict.missing() or "an approver took back their word")
     if t.rollout.state is RolloutState.SCHEDULED and t.now >= (t.plan.start_at or t.now):
         t.move_rollout(RolloutEvent.START)
 

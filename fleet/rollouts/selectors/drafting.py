@@ -1,20 +1,26 @@
 """From what a person wrote to a plan and its preview, before anything is kept; the scope must be open and wide."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fleet.kit.errors import Invalid
 from fleet.kit.tenancy import Scope
 from fleet.rollouts.plan import Plan, PlanError, plan_of
-from fleet.rollouts.preview import Cut, LeftOut, PlanSite, Preview, cut, preview
+from fleet.rollouts.preview import Cut, LeftOut, Note, PlanSite, Preview, cut, preview
 from fleet.rollouts.recipe import Recipe, read_recipe
 from fleet.rollouts.selectors.planning import calendars, ids_of, plan_sites, plannable, selected, usual_pace
 from fleet.standards.models import Standard
 from fleet.standards.states import Severity
+from sites.models import Provider
+from sites.selectors.access import providers_in
+
+_REASONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +49,12 @@ def draft(who: Scope, value: Mapping[str, Any], now: datetime, *, but_rollout: i
     standard = plannable(recipe.standard)
     sites = plan_sites(selected(who, recipe.select), standard, now, but_rollout=but_rollout)
     waves, left_out = cut(sites.values(), _cuts(who, recipe))
+    if "waves" not in value:  # the usual ones fit few sites, too
+        waves = tuple(wave for wave in waves if wave.sites) or waves[:1]
     values = {
         "severity": "security" if standard.severity == Severity.SECURITY else "routine",
         "reboots": _reboots(standard),
-        **recipe.rest,
+        **_with_ids(who, recipe.rest),
         "standard": standard.name,
         "waves": [msgspec.to_builtins(wave) for wave in waves],
     }
@@ -56,10 +64,33 @@ def draft(who: Scope, value: Mapping[str, Any], now: datetime, *, but_rollout: i
 
 def preview_of(drafted: Drafted, now: datetime) -> Preview | None:
     """What the plan would do; None where there is no plan."""
-    if drafted.plan is None:
+    plan = drafted.plan
+    if plan is None:
         return None
-    pace = usual_pace(drafted.plan.times.soak_s)
-    return preview(drafted.plan, drafted.sites, now, calendars(), pace)
+    found = preview(plan, drafted.sites, now, calendars(), usual_pace(plan.times.soak_s))
+    if not plan.site_count:
+        return replace(found, notes=(Note("fault", _why_nobody(drafted)),))
+    return replace(found, notes=(*found.notes, *_unheard(drafted, plan)))
+
+
+def _why_nobody(drafted: Drafted) -> str:
+    """Why no site is in any wave."""
+    if not drafted.sites:
+        return "No active site fits this selection."
+    reasons = Counter(out.reason for out in drafted.left_out)
+    words = "; ".join(f"{count} because {reason}" for reason, count in reasons.most_common(_REASONS))
+    return f"None of the {len(drafted.sites)} selected sites is left to change: {words}."
+
+
+def _unheard(drafted: Drafted, plan: Plan) -> Iterator[Note]:
+    """Providers that must approve, and will never see the rollout."""
+    planned = {site for wave in plan.waves for site in wave.sites}
+    there = {site.provider for pk, site in drafted.sites.items() if pk in planned}
+    absent = sorted(set(plan.approvals.providers) - there)
+    for slug in Provider.objects.filter(pk__in=absent).order_by("slug").values_list("slug", flat=True):
+        yield Note(
+            "fault", f"Provider {slug!r} must approve, but none of its sites is in the plan: it will not see it."
+        )
 
 
 def _cuts(who: Scope, recipe: Recipe) -> list[Cut]:
@@ -77,6 +108,21 @@ def _cuts(who: Scope, recipe: Recipe) -> list[Cut]:
         )
         for wave in recipe.waves
     ]
+
+
+def _with_ids(who: Scope, rest: Mapping[str, Any]) -> dict[str, Any]:
+    """The other members of a plan, with providers that must approve by id; people write slugs. Raises Invalid."""
+    approvals = rest.get("approvals")
+    listed = approvals.get("providers") if isinstance(approvals, Mapping) else None
+    if not isinstance(approvals, Mapping) or not isinstance(listed, list | tuple):
+        return dict(rest)
+    known = dict(providers_in(who).values_list("slug", "pk"))
+    names: set[Any] = {*known, *known.values()}
+    unknown = [one for one in listed if not isinstance(one, str | int) or one not in names]
+    if unknown:
+        words = f"there is no such provider: {', '.join(map(str, unknown[:5]))}"
+        raise Invalid(f"approvals.providers: {words}", details={"approvals.providers": words})
+    return {**rest, "approvals": {**approvals, "providers": [known.get(one, one) for one in listed]}}
 
 
 def _reboots(standard: Standard) -> bool:

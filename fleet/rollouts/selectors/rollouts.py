@@ -18,13 +18,15 @@ from fleet.rollouts.models import (
     GateEvaluation,
     Hold,
     ProviderAsked,
+    ProviderCalendar,
     Rollout,
     RolloutEvent,
     SiteStep,
     Wave,
 )
 from fleet.rollouts.states import ACTIVE
-from sites.selectors.access import inside, providers_in, sites_in
+from sites.models import Provider
+from sites.selectors.access import inside, providers_in, regions_in, sites_in
 
 # What a provider's role may read: the columns that are granted to it in migrations 0002 and 0003.
 SHARED: Final = (
@@ -50,9 +52,12 @@ def sees_whole(who: Scope) -> bool:
 
 
 def rollouts_in(who: Scope) -> QuerySet[Rollout]:
-    """Every rollout that the viewer may see, without its plan's text; newest first."""
-    found = Rollout.objects.order_by("-pk")
-    found = found.defer("plan", "recipe").select_related("standard", "author") if who.wide else found.only(*SHARED)
+    """Every rollout that the viewer may see, without its plan's text, with its standard; newest first."""
+    found = Rollout.objects.order_by("-pk").select_related("standard")
+    if who.wide:
+        found = found.defer("plan", "recipe", "standard__content", "standard__components").select_related("author")
+    else:
+        found = found.only(*SHARED, "standard__name")
     if who.limited:
         found = found.filter(pk__in=steps_in(who).values("rollout_id"))
     return found
@@ -73,14 +78,26 @@ def steps_in(who: Scope) -> QuerySet[SiteStep]:
 
 
 def steps_of(who: Scope, rollout: Rollout) -> QuerySet[SiteStep]:
-    """The rollout's steps that the viewer may see, with site and provider."""
-    return steps_in(who).filter(rollout=rollout.pk).select_related("site", "provider", "document")
+    """The rollout's steps that the viewer may see, with site, provider, and the document without its bytes."""
+    found = steps_in(who).filter(rollout=rollout.pk).select_related("site", "provider", "document")
+    return found.defer("document__content", "document__envelope")
+
+
+def get_step(*, scope: Scope, rollout: Rollout, slug: str) -> SiteStep:
+    """The step of one site. Raises NotFound."""
+    found = steps_of(scope, rollout).filter(site__slug=slug).first()
+    if found is None:
+        raise NotFound("There is no such site in this rollout, or it is not yours to see.")
+    return found
 
 
 def waves_of(rollout: Rollout, who: Scope) -> list[Wave]:
-    """The waves that the viewer may see, in order; reasons only for who sees all."""
+    """The waves that the viewer may see, in order; who does not see all has those of its sites, and no reasons."""
     found = Wave.objects.filter(rollout=rollout.pk).order_by("index")
-    return list(found if who.wide else found.only(*_SHARED_WAVE))
+    if sees_whole(who):
+        return list(found)
+    own = steps_in(who).filter(rollout=rollout.pk).values("wave")
+    return list(found.filter(index__in=own).only(*_SHARED_WAVE))
 
 
 def counts_by_wave(who: Scope, rollouts: Sequence[Rollout]) -> dict[int, dict[int, dict[str, int]]]:
@@ -119,18 +136,27 @@ def evaluations_of(who: Scope, rollout: Rollout) -> QuerySet[GateEvaluation]:
 
 
 def approvals_of(who: Scope, rollout: Rollout) -> QuerySet[Approval]:
-    """Who said what of a plan, oldest first; a provider sees its own people's words."""
-    return Approval.objects.filter(rollout=rollout.pk).order_by("pk")
+    """Who said what of a plan, oldest first; who does not see all has the words said for its own provider."""
+    found = Approval.objects.filter(rollout=rollout.pk).order_by("pk").select_related("provider")
+    return found if sees_whole(who) else found.filter(provider__in=_own_providers(who))
 
 
 def providers_asked(who: Scope, rollout: Rollout) -> list[int]:
     """Ids of the providers whose approval the plan asks, as far as the viewer may know."""
-    return list(ProviderAsked.objects.filter(rollout=rollout.pk).order_by("pk").values_list("provider_id", flat=True))
+    found = ProviderAsked.objects.filter(rollout=rollout.pk).order_by("pk")
+    found = found if sees_whole(who) else found.filter(provider__in=_own_providers(who))
+    return list(found.values_list("provider_id", flat=True))
+
+
+def _own_providers(who: Scope) -> set[int]:
+    """Providers that the viewer sees whole, and may speak for if a role says so."""
+    return {limit.provider_id for limit in who.limits if limit.whole and limit.provider_id is not None}
 
 
 def attempts_of(step: SiteStep) -> list[Attempt]:
-    """The documents that were given out for a step, oldest first."""
-    return list(Attempt.objects.filter(step=step).order_by("pk").select_related("document"))
+    """The documents that were given out for a step, oldest first, without their bytes."""
+    found = Attempt.objects.filter(step=step).order_by("pk").select_related("document")
+    return list(found.defer("document__content", "document__envelope"))
 
 
 def rollouts_of_site(who: Scope, site_id: int) -> list[SiteStep]:
@@ -150,9 +176,16 @@ def running(who: Scope) -> int:
 def holds_in(who: Scope) -> QuerySet[Hold]:
     """Every hold that the viewer may see, newest first, with its site and provider."""
     found = Hold.objects.order_by("-pk").select_related("site", "provider")
-    if who.limited and who.wide:
-        return found.filter(Q(site=None) | Q(site__in=sites_in(who)))
-    return found if who.wide else found.filter(provider__in=providers_in(who))
+    if not who.limited:
+        return found
+    of_all = Q(provider=None) | Q(provider__in=providers_in(who))
+    of_part = Q(region="") | Q(region__in=regions_in(who))
+    return found.filter(Q(site__in=sites_in(who)) | (Q(site=None) & of_all & of_part))
+
+
+def calendar_of(provider: Provider) -> ProviderCalendar | None:
+    """When the sites of a provider that the viewer may see may be changed; None: always."""
+    return ProviderCalendar.objects.filter(provider=provider).first()
 
 
 def get_hold(*, scope: Scope, pk: int) -> Hold:

@@ -19,6 +19,7 @@ from fleet.rollouts.engine.facts import Head
 from fleet.rollouts.models import Approval, ProviderAsked, Rollout
 from fleet.rollouts.plan import read_plan
 from fleet.rollouts.selectors.head import head
+from fleet.rollouts.selectors.offering import voice
 from fleet.rollouts.selectors.rollouts import get_rollout
 from fleet.rollouts.services.carrying import carry_out
 from fleet.rollouts.services.planning import lock_rollout, object_of
@@ -60,11 +61,10 @@ def start(*, actor: Scope, rights: Rights, rollout: Rollout, expect: str) -> Rol
 def _say(actor: Scope, rights: Rights, rollout: Rollout, expect: str, *, yes: bool, reason: str) -> Approval:
     with scope(actor):
         row = get_rollout(scope=actor, pk=rollout.pk)
-        provider, holds_s = _speaks_for(rights, row)
+        provider = voice(actor, rights, row)
+        assert actor.user_id is not None  # nobody else has a voice
         if row.plan_hash != expect:
             raise Conflict("Somebody changed the plan meanwhile; look at it first.")
-        if actor.user_id is None or (provider is None and actor.user_id == row.author_id):
-            raise NotAllowed("Who planned it cannot approve it.")
         if row.state not in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
             raise Conflict("It does not wait for approval.")
         made = Approval(
@@ -75,7 +75,7 @@ def _say(actor: Scope, rights: Rights, rollout: Rollout, expect: str, *, yes: bo
             plan_hash=expect,
             yes=yes,
             reason=reason.strip()[:300],
-            expires_at=database_now() + timedelta(seconds=holds_s),
+            expires_at=database_now() + timedelta(seconds=_holds_s(row, provider)),
         )
         made.save(force_insert=True)
         action = "rollout.approve" if yes else "rollout.reject"
@@ -84,19 +84,11 @@ def _say(actor: Scope, rights: Rights, rollout: Rollout, expect: str, *, yes: bo
     return made
 
 
-def _speaks_for(rights: Rights, row: Rollout) -> tuple[int | None, int]:
-    """(None for the fleet, or the provider whose approval the plan asks for; how long the word holds).
-
-    A provider sees neither plan nor author, who is never one of its people: planning is the fleet's. Raises NotAllowed.
-    """
-    limits = rights.by_action.get("rollout.approve", ())
-    if any(limit.whole and limit.provider_id is None for limit in limits):
-        return None, read_plan(Rollout.objects.values_list("plan", flat=True).get(pk=row.pk)).expiries.approval_s
-    asked = {one.provider_id: one.approval_s for one in ProviderAsked.objects.filter(rollout=row.pk)}
-    for limit in limits:
-        if limit.whole and limit.provider_id in asked:
-            return limit.provider_id, asked[limit.provider_id]
-    raise NotAllowed("Your role does not allow to approve this rollout.")
+def _holds_s(row: Rollout, provider: int | None) -> int:
+    """How long a word holds. A provider sees no plan: what it is asked says so."""
+    if provider is None:
+        return read_plan(Rollout.objects.values_list("plan", flat=True).get(pk=row.pk)).expiries.approval_s
+    return ProviderAsked.objects.get(rollout=row.pk, provider=provider).approval_s
 
 
 # While it runs ----------------------------------------------------------------------------------------------

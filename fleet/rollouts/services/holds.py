@@ -10,6 +10,7 @@ from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import Limit, Rights, Scope, scope
 from fleet.rollouts.models import Hold, ProviderCalendar
+from fleet.rollouts.plan import fault_of
 from fleet.rollouts.windows import Calendar
 from fleet.standards.services.standards import reason_of
 from sites.models import Provider, Site
@@ -83,7 +84,8 @@ def set_calendar(*, actor: Scope, rights: Rights, provider: Provider, calendar: 
     try:
         read = msgspec.convert(calendar, Calendar)
     except msgspec.ValidationError as error:
-        raise Invalid(f"This is no calendar: {error}", details={"calendar": str(error)}) from None
+        place, reason = fault_of(error)
+        raise Invalid(f"This is no calendar: {place}: {reason}", details={place or "calendar": reason}) from None
     plain = msgspec.to_builtins(read)
     with scope(actor):
         row, _ = ProviderCalendar.objects.update_or_create(
