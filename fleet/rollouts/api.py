@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from django.db.models import QuerySet
-from ninja import Body, Query, Router, Schema
+from ninja import Body, Field, Query, Router, Schema
 from ninja.responses import Status
 
 from fleet.kit.api import page_of
@@ -35,11 +35,11 @@ from fleet.rollouts.selectors.rollouts import (
     waves_of,
 )
 from fleet.rollouts.services.planning import plan_rollout
-from fleet.rollouts.states import ACTIVE, RolloutState, StepState
+from fleet.rollouts.states import ACTIVE, Failure, RolloutState, StepState
 from sites.selectors.access import providers_in
 
 router = Router()
-Recipe = Annotated[schemas_plan.Recipe, Body(description="A recipe: see docs/rollouts.md, *For programs*.")]
+Recipe = Annotated[schemas_plan.Recipe, Body(description="A recipe: see docs/rollouts.md, *A recipe*.")]
 _ACTIVE = [str(state) for state in ACTIVE]
 
 
@@ -164,10 +164,11 @@ def _asked(request: ScopedRequest, row: Rollout, seen: Head | None) -> dict[str,
 
 # Steps ------------------------------------------------------------------------------------------------------
 class StepFilters(Schema):
-    """Filters of the list; each may be left out. `site` is a slug; waves count from 0."""
+    """Filters of the list; each may be left out. `site` is a slug; waves count from 0; `failure` is a class."""
 
     state: StepState | None = None
-    wave: int | None = None
+    failure: Failure | None = None
+    wave: Annotated[int, Field(ge=0, le=32_767)] | None = None
     lane: bool | None = None
     site: str = ""
 
@@ -187,7 +188,7 @@ def list_steps(
 
 def _steps(request: ScopedRequest, rollout: int, filters: StepFilters) -> QuerySet[SiteStep]:
     found = steps_of(request.who, get_rollout(scope=request.who, pk=rollout))
-    exact = {"state": filters.state, "wave": filters.wave, "lane": filters.lane, "site__slug": filters.site or None}
+    exact = filters.dict(exclude={"site"}) | {"site__slug": filters.site or None}
     return found.filter(**{name: value for name, value in exact.items() if value is not None})
 
 

@@ -1,7 +1,9 @@
 """API operations by which people say something to a rollout. Each answers with the rollout as it is then.
 
-All take `expect`, the hash of the plan that was looked at: 409 for another one, and for what its state forbids, so of
-two who press at once the later reads why not. A command that is sent twice with one Idempotency-Key is said once.
+All take `expect`, the hash of the plan that was looked at, and `since`, the moment since which the rollout was as it
+was seen: 409 for others, and for what its state forbids, so of two who press at once the later reads why not. What
+touches many sites is done to as many as were agreed to (`sites`), and no more. A command that is sent twice with one
+Idempotency-Key is said once.
 All are marked `dangerous` but pause and freeze: whoever must stop a rollout at night is asked for nothing else first.
 """
 
@@ -18,6 +20,7 @@ from fleet.rollouts import schemas
 from fleet.rollouts.api import detail
 from fleet.rollouts.selectors.rollouts import get_rollout
 from fleet.rollouts.services import control
+from fleet.rollouts.services.agreed import check_agreed
 
 router = Router()
 OUT = schemas.RolloutDetailOut
@@ -115,5 +118,8 @@ def _said(
     request: ScopedRequest, pk: int, command: Callable[..., Any], body: schemas.ExpectIn
 ) -> Status[dict[str, Any]]:
     row = get_rollout(scope=request.who, pk=pk)
-    command(actor=request.who, rights=request.rights, rollout=row, **body.dict())
+    common: dict[str, Any] = {"actor": request.who, "rights": request.rights, "rollout": row}
+    said = body.dict(exclude={"since", "sites"})
+    check_agreed(**common, verb=command.__name__, choice=said.get("choice"), since=body.since, sites=body.sites)
+    command(**common, **said)
     return Status(200, detail(request, get_rollout(scope=request.who, pk=pk)))

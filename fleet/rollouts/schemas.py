@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from ninja import Field, Schema
+from pydantic import AwareDatetime
 
 from fleet.rollouts.effects import Effect
 from fleet.rollouts.engine.commands import Choice
 from fleet.rollouts.models import Approval, Rollout, Wave
+from fleet.rollouts.plan import MAX_SITES
 from fleet.rollouts.states import LaneState, Pause, RolloutState, WaveState
 
 Reason = Annotated[str, Field(max_length=300)]
@@ -19,9 +21,14 @@ ByState = dict[str, int]
 
 # What is sent -----------------------------------------------------------------------------------------------
 class ExpectIn(Schema):
-    """`expect` is the hash of the plan that was looked at."""
+    """What was looked at: `expect` is the hash of the plan, `since` that of the rollout; without it, as it is now.
+
+    `sites` is how many may be touched at most: needed where the effect says `needs_typing`.
+    """
 
     expect: Hash
+    since: AwareDatetime | None = None
+    sites: Annotated[int, Field(ge=0, le=MAX_SITES)] | None = None
 
 
 class SayIn(ExpectIn):
@@ -128,7 +135,7 @@ class AskedOut(Schema):
 class EffectOut(Schema):
     """What can be done now: POST to `path`. `words` say what it does, `sites` how many it touches.
 
-    `choice` is to be sent with it; `needs_typing`: people should type the number of sites first.
+    `choice` is to be sent with it. `needs_typing`: a person types the number of sites first, and it is sent with it.
     """
 
     verb: str

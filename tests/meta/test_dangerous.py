@@ -36,6 +36,11 @@ MARKED = {
     "POST /webhooks": "webhook.create",
     "PATCH /webhooks/{webhook}": "webhook.change",
     "POST /webhooks/{webhook}/rotate": "webhook.rotate",
+    **{
+        f"POST /rollouts/{{rollout}}/{verb}": f"rollout.{verb.replace('-', '_')}"
+        for verb in ("submit", "approve", "reject", "start", "resume", "answer", "abort", "roll-back", "reopen-lane")
+    },
+    "POST /holds/{hold}/override": "rollout.override",
 }
 
 

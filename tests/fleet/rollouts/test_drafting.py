@@ -9,11 +9,12 @@ from django.utils import timezone
 from fleet.kit.errors import Invalid
 from fleet.kit.tenancy import scope
 from fleet.people.selectors import access_of
-from fleet.rollouts.effects import effect_of, effects
+from fleet.rollouts.effects import effect_of, effects, own_effects
 from fleet.rollouts.engine.commands import Choice
 from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.selectors.drafting import Drafted, draft, preview_of
 from fleet.rollouts.selectors.head import head
+from fleet.rollouts.selectors.offering import speakers
 from fleet.rollouts.selectors.rollouts import (
     counts_by_wave,
     events_of,
@@ -28,6 +29,7 @@ from fleet.rollouts.selectors.rollouts import (
 from fleet.rollouts.services import control
 from fleet.rollouts.services.planning import plan_rollout
 from fleet.rollouts.services.ticking import tick
+from fleet.rollouts.states import RolloutState
 from fleet.standards.services.judging import judge_all
 from tests.conftest import TEST
 from tests.fleet.rollouts.played import NEW_POS, Played
@@ -204,6 +206,76 @@ def test_effects_count_what_they_touch(play: Play):
     assert freeze is not None
     assert (stop.sites, freeze.sites, stop.needs_typing) == (3, 5, False)
     assert stop.words[0] == "No further site is begun: 3 sites wait. 2 sites at work finish."
+
+
+def test_the_question_of_a_wave_is_offered_until_it_is_answered_with_yes(play: Play):
+    it = play(1, 2)
+    it.values["waves"][0]["gates"] = [{"type": "human", "question": "Do the tills work?"}]
+    it.values["waves"][1]["gates"] = [{"type": "human"}]
+    it.rollout = it.plan(it.rollout)
+    it.run()
+    assert "answer" not in verbs(it)
+    it.applied(0)
+    for _ in range(4):
+        tick()
+    assert verbs(it)[0] == "answer"
+    with scope(TEST):
+        asked = effect_of(head(it.rollout.pk, timezone.now()), timezone.now(), "answer")
+    assert asked is not None
+    assert (asked.sites, asked.right, asked.words) == (
+        2,
+        "rollout.run",
+        (
+            "Do the tills work?",
+            "Yes: the gates are asked again, and if all of them pass, wave 'wave 1' opens with 2 sites. "
+            "No: the wave stays held.",
+        ),
+    )
+    it.do(control.answer, wave=0, yes=False)
+    tick()
+    tick()
+    assert verbs(it)[0] == "answer"  # no is not the last word
+    it.do(control.answer, wave=0, yes=True)
+    for _ in range(3):
+        tick()
+    assert it.waves() == "passed open"
+    it.applied(1, 2)
+    for _ in range(4):
+        tick()
+    with scope(TEST):
+        asked = effect_of(head(it.rollout.pk, timezone.now()), timezone.now(), "answer")
+    assert asked is not None
+    assert asked.words[0] == "May the rollout go on after wave 'wave 1'?"
+    assert "the rollout is done" in asked.words[1]
+
+
+def test_what_a_provider_may_say_tells_of_its_own_sites_alone():
+    assert [one.verb for one in own_effects(RolloutState.AWAITING_APPROVAL, 60)] == ["approve", "reject"]
+    assert [one.verb for one in own_effects(RolloutState.SCHEDULED, 60)] == ["reject"]
+    for state in set(RolloutState) - {RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED}:
+        assert own_effects(state, 60) == []
+    approve, reject = own_effects(RolloutState.AWAITING_APPROVAL, 60)
+    assert (approve.sites, approve.needs_typing, reject.needs_reason, reject.danger) == (60, True, True, True)
+    assert {approve.right, reject.right} == {"rollout.approve"}
+
+
+def test_what_is_still_needed_names_providers(play: Play, make_provider: Any):
+    own = make_provider()
+    it = play(1, provider=own, approvals={"needed": 2, "providers": [own.pk]})
+    it.do(control.submit)
+    it.do(control.approve, it.approver)
+    with scope(TEST):
+        (approve, _) = effects(head(it.rollout.pk, timezone.now()), timezone.now(), {own.pk: "North"})
+    assert approve.words[0].endswith("Still needed: 1 more person must approve; provider North must approve.")
+
+
+def test_people_speak_for_the_fleet_first_and_never_of_a_part(make_provider: Any, access: Any):
+    own = make_provider()
+    assert speakers(access("manager")[1], [own.pk]) == [None]
+    assert speakers(access("provider_operator", provider=own)[1], [own.pk]) == [own.pk]
+    assert speakers(access("provider_operator", provider=own)[1], []) == []
+    assert speakers(access("manager", regions=["DACH"])[1], [own.pk]) == []
+    assert speakers(access("operator")[1], [own.pk]) == []
 
 
 # What people see --------------------------------------------------------------------------------------------

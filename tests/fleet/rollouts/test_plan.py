@@ -1,10 +1,12 @@
 """Plans: one form of bytes, one hash, strict reading, and sentences for what cannot work."""
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 
+from fleet.env import ROOT
 from fleet.rollouts.gates import Deadline, FailureLimit, Human, MetricLimit, MinSample, SlaBudget, Soak, SuccessShare
 from fleet.rollouts.plan import (
     Action,
@@ -21,6 +23,7 @@ from fleet.rollouts.plan import (
     read_plan,
 )
 from fleet.rollouts.plan_check import faults
+from fleet.rollouts.recipe import read_recipe
 from fleet.rollouts.states import Failure
 from fleet.rollouts.windows import Calendar, Freeze, Weekly
 from tests.fleet.rollouts.stage import make_plan, wave
@@ -141,3 +144,13 @@ def test_what_is_wrong_in_a_plan_is_said_with_its_place(change, sentence):
 )
 def test_what_cannot_work_is_found_before_anything_starts(plan, sentences):
     assert faults(plan) == sentences
+
+
+def test_the_recipe_in_the_documentation_is_one():
+    text = (ROOT / "docs/rollouts.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
+    recipe = read_recipe(json.loads(example))
+    assert [wave.name for wave in recipe.waves] == ["canary", "a tenth", "the rest"]
+    fixed = {"author": 1, "standard": recipe.standard, "standard_sha256": "sha256:" + "0" * 64}
+    plan = plan_of({**recipe.rest, **fixed, "waves": [], "approvals": {"needed": 2, "providers": [1]}})
+    assert plan.start_at == datetime(2026, 12, 1, 22, tzinfo=UTC)

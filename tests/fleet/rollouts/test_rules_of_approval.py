@@ -2,7 +2,11 @@
 
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from fleet.rollouts.engine import commands
+from fleet.rollouts.engine.approvals import Verdict, verdict
+from fleet.rollouts.engine.facts import Approval
 from fleet.rollouts.plan import Approvals, Expiries
 from fleet.rollouts.states import RolloutState
 from tests.fleet.rollouts.stage import START, Stage, make_plan, wave
@@ -81,3 +85,15 @@ def test_a_plan_that_nobody_approves_expires():
     stage = waiting_stage(expiries=Expiries(approval_s=3_600))
     stage.run(3_700)
     assert (stage.rollout.state, stage.rollout.reason) == ("expired", "1 more person must approve")
+
+
+def test_what_is_lacking_is_said_with_the_names_of_providers():
+    plan = make_plan(approvals=Approvals(needed=3, providers=(7, 9)))
+    said = Approval(person=2, plan_hash="h", yes=True, provider=9, expires_at=START + timedelta(hours=1))
+    found = verdict(plan, "h", [said], START)
+    assert (found.people, found.providers, found.is_approved) == (2, (7,), False)
+    assert found.missing({7: "North"}) == "2 more people must approve; provider North must approve"
+    assert found.missing() == "2 more people must approve; provider 7 must approve"
+    assert verdict(plan, "h", [replace(said, yes=False)], START) == Verdict(rejected=True)
+    assert verdict(make_plan(), "h", [said], START) == Verdict()
+    assert Verdict().missing() == ""

@@ -94,3 +94,17 @@ def test_windows_that_never_open_are_found():
     ]:
         assert never_opens(calendars, BERLIN, utc("2026-07-01T00:00"))
     assert not never_opens((mornings,), BERLIN, utc("2026-07-01T00:00"))
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "words"),
+    [
+        ("2026-12-20T00:00", "2026-12-20T00:00", "ends after it begins"),
+        ("2026-12-20T00:00", "2026-12-19T00:00", "ends after it begins"),
+        ("1969-12-31T00:00", None, "between the years"),
+        ("2026-12-20T00:00", "9999-12-31T23:59", "between the years"),
+    ],
+)
+def test_a_freeze_is_a_span_within_the_calendar(begin, end, words):
+    with pytest.raises(ValueError, match=words):
+        Freeze(clock(begin), clock(end) if end else None)
