@@ -22,6 +22,7 @@ urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),
+    path("", include("fleet.rollouts.urls")),
     path("", include("fleet.standards.urls")),
     path("", include("sites.urls")),
 ]

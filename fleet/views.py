@@ -22,6 +22,8 @@ from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
 from fleet.people.models import User
 from fleet.people.services import forget_view, keep_view
+from fleet.rollouts.selectors.rollouts import running
+from fleet.rollouts.views.listing import rollout_rows
 from sites.models import Site
 from sites.present import (
     FIGURES,
@@ -44,6 +46,7 @@ from sites.views.waiting import clock_rows, frozen_rows, recovery_rows, waiting_
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
 WAITING_SHOWN = 10
+ROLLOUTS_SHOWN = 20
 CHANGES_READ = 40
 LISTS = ("state", "provider", "region", "ring")
 
@@ -100,13 +103,14 @@ def _figures(counts: Mapping[str, int], filters: Mapping[str, Any]) -> list[dict
 
 def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """What needs somebody and passes the filters, with why and who took it: identities that are frozen, sites in
-    trouble, worst first, and wrong clocks and keys that wait, which have room however many are in trouble.
+    trouble, worst first, and wrong clocks and keys that wait, which have room however many are in trouble. Rollouts
+    that wait for a person come first, unless the list is filtered: they are about no single site.
 
     `counts` are the fleet's figures: they say how many there are without reading them all.
     """
     filtered = bool(_query(filters))
     limit = ATTENTION_READ if filtered else ATTENTION_SHOWN
-    recovers = [] if filtered else recovery_rows(request.who)
+    recovers = [] if filtered else recovery_rows(request.who) + rollout_rows(request.who, limit=ROLLOUTS_SHOWN)
     alarms = [row for row in frozen_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     keys = [row for row in waiting_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     clocks = [row for row in clock_rows(request.who, limit=limit) if _passes(row["site"], filters)]
@@ -198,6 +202,7 @@ def overview(request: ScopedRequest) -> HttpResponse:
         "filtered": bool(_query(filters)),
         "figures": _figures(counts, filters),
         "fleet_size": counts["sites"],
+        "rollouts_running": running(request.who),
         "attention": _attention(request, filters, counts),
         "timeline": _timeline(request, filters),
         "panel": _selected_panel(request),

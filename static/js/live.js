@@ -1,6 +1,6 @@
 // The page's one websocket: deltas, hints and heartbeats become DOM events; loss of it is shown and healed.
 //
-// Events on document: "live:deltas" (detail: deltas), "live:resync" (after a reconnection), "live:state".
+// Events on document: "live:deltas" (detail: deltas), "live:hints" (detail: hints), "live:resync" (after a reconnection), "live:state".
 // Elements with data-live="topic:pk ..." get the event "live" when a hint names them, or after a reconnection.
 
 import { Throttle, linkState, retryDelay_ms } from "./link.js";
@@ -59,8 +59,10 @@ function onMessage(event) {
   }
   attempt = 0;
   if (message.t === "d") emit("live:deltas", message.d);
-  else if (message.t === "h") pokeHints(message.h);
-  else if (message.t === "b") server_offset_ms = message.now - Date.now();
+  else if (message.t === "h") {
+    emit("live:hints", message.h);
+    pokeHints(message.h);
+  } else if (message.t === "b") server_offset_ms = message.now - Date.now();
   else if (message.t === "bye") end(message.why);
   check();
 }

@@ -49,6 +49,13 @@ def shape(kind: str) -> SafeString:
 
 
 @register.simple_tag
+def step_shape(group: str) -> SafeString:
+    """The shape of a group of rollout steps, without a word."""
+    href = f"{static('img/steps.svg')}#{group}"
+    return format_html('<svg class="shape st-{}" aria-hidden="true"><use href="{}"></use></svg>', group, href)
+
+
+@register.simple_tag
 def state(kind: str, css: str = "") -> SafeString:
     """A state as shape and word."""
     name = _SHAPES.get(kind, kind)

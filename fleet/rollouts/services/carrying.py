@@ -213,6 +213,8 @@ class _Carrier:
 
     def _step_events(self, change: _Change) -> None:
         step = change.after
+        if change.moves or change.give is not None:
+            self.providers.add(step.provider)
         loud = [move for move in change.moves if move.event not in _QUIET]
         for move in loud:
             words = move.after.reason if not move.after.failure else f"{move.after.failure}: {move.after.reason}"
@@ -245,11 +247,12 @@ class _Carrier:
         )
 
     def _tell(self) -> None:
-        """Whoever has the rollout open looks again; a change of the whole is told to all its providers."""
-        if not self.events and not self.evaluations:
+        """Whoever has the rollout open looks again; a change of the whole is told to its providers and to lists."""
+        if not self.events and not self.evaluations and not self.providers:
             return
         providers: set[int | None] = set(self.providers) or {None}
         if self.is_general:
             found = SiteStep.objects.filter(rollout=self.id).values_list("provider_id", flat=True).distinct()
             providers |= set(found)
-        live.publish(hints=[(("rollout", self.id), provider) for provider in providers])
+        topics = [("rollout", self.id), *([("rollouts", 0)] if self.is_general else [])]
+        live.publish(hints=[(topic, provider) for provider in providers for topic in topics])

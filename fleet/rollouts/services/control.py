@@ -80,7 +80,7 @@ def _say(actor: Scope, rights: Rights, rollout: Rollout, expect: str, *, yes: bo
         made.save(force_insert=True)
         action = "rollout.approve" if yes else "rollout.reject"
         audit.record(actor, action, **{**object_of(row), "provider_id": provider}, after={"plan": expect}, note=reason)
-        live.publish(hints=[(("rollout", row.pk), provider)])
+        live.publish(hints=[(("rollout", row.pk), provider), (("rollouts", 0), provider)])
     return made
 
 

@@ -97,19 +97,21 @@ def set_calendar(*, actor: Scope, rights: Rights, provider: Provider, calendar: 
     return row
 
 
-def _allow(rights: Rights, provider_id: int | None, site: Site | None, region: str) -> None:
-    limits = rights.by_action.get("rollout.hold", ())
+def may_hold(rights: Rights, provider_id: int | None, site: Site | None, region: str) -> bool:
+    """Whether these rights allow to hold there, and to lift what holds there."""
     if site is not None:
         facts: dict[str, Any] = {"provider_id": site.provider_id, "region": site.region, "labels": site.labels}
-        is_allowed = rights.may_on("rollout.hold", **facts)
-    else:
-        is_allowed = any(
-            not limit.labels
-            and limit.provider_id in (None, provider_id)
-            and (not limit.regions or (bool(region) and region in limit.regions))
-            for limit in limits
-        )
-    if not is_allowed:
+        return rights.may_on("rollout.hold", **facts)
+    return any(
+        not limit.labels
+        and limit.provider_id in (None, provider_id)
+        and (not limit.regions or (bool(region) and region in limit.regions))
+        for limit in rights.by_action.get("rollout.hold", ())
+    )
+
+
+def _allow(rights: Rights, provider_id: int | None, site: Site | None, region: str) -> None:
+    if not may_hold(rights, provider_id, site, region):
         raise NotAllowed("Your role does not allow to hold this.")
 
 
