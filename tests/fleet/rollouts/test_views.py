@@ -43,7 +43,7 @@ def test_the_list_begins_with_what_needs_a_person(play: Play, signed_in: Any):
         ("Not started", 2),
         ("Ended", 0),
     ]
-    assert running.rollout.standard.name in response.content.decode()
+    assert running.standard.name in response.content.decode()
 
 
 @pytest.mark.parametrize(
