@@ -14,16 +14,18 @@ from fleet.people.models import User
 from fleet.people.selectors import access_of
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.services import planning
+from sites.services.desired import apply
 from tests.browser.conftest import SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
-from tests.conftest import TEST
+from tests.conftest import TEST, everything
 from tests.fleet.standards.factories import make_standard
-from tests.flows.system import wait_for
+from tests.flows.system import query, wait_for
 from tests.sites.told import forget_desired
 
 pytestmark = pytest.mark.browser
+VISION = make_component("workload", "vision-qc", "7.3.2")
 OTHER = make_component("workload", "vision-qc", "7.3.1")
 LONG_MS = 60_000
 _TABLES = "rollouts_rollout, rollouts_attempt, rollouts_gateevaluation, rollouts_hold, rollouts_rolloutevent"
@@ -56,10 +58,24 @@ def _plan(stage: Stage) -> Rollout:
     return planning.plan_rollout(actor=actor, rights=rights, values=values)
 
 
+def _tell(stage: Stage) -> None:
+    """The canaries are told what they run: that is what they go back to."""
+    workload = {"name": "vision-qc", "image": f"registry.example/vision-qc@{VISION.digest}", "version": VISION.version}
+    for site in list(stage.sites.values())[:2]:
+        apply(actor=TEST, rights=everything(), site=site, content={"workloads": [workload]}, reason="the first")
+
+
+def _are_told() -> bool:
+    found = query("SELECT count(*) FROM edge_sites_sitedesired WHERE reported_state = 'applied'")
+    return bool(found[0][0] == 2)
+
+
 @pytest.fixture
 def rollout(stage: Stage) -> Iterator[Rollout]:
     """A plan; the processes that sign and deliver documents run."""
     stage.start_worker("worker")
+    stage.ask(_tell, stage)
+    wait_for(lambda: stage.ask(_are_told), 60, what="two sites to run what they are told")
     yield stage.ask(_plan, stage)
     stage.end("worker")
     stage.ask(_forget, stage)

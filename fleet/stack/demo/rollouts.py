@@ -5,20 +5,24 @@ from datetime import timedelta
 from typing import Any
 
 from fleet.kit.clock import database_now
-from fleet.kit.tenancy import Scope, scope
+from fleet.kit.tenancy import Limit, Rights, Scope, scope
 from fleet.people.models import User
 from fleet.people.selectors import access_of
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.services import control, planning
 from fleet.standards.models import Standard
+from fleet.standards.selectors.standards import content_for
 from sites.models import Site
+from sites.services.desired import apply
 from sites.states import Life
 
-NAME, STANDARD = "November's kernel", "shops-2026.11-r3"
+NAME, STANDARD, BEFORE = "November's kernel", "shops-2026.11-r3", "shops-2026.11-r2"
+RIGHTS = Rights({"site.apply": (Limit(),)})
 AUTHOR, APPROVERS = "noc", ("manager", "admin")
 # By then the agents have joined, and have said what they run: that is what a rollback would lead to.
 STARTS_IN = timedelta(seconds=75)
 CANARIES, FIRST_SHARE = 3, 5
+TOLD = 10  # sites that are told first what they run, so that they can go back to it
 QUESTION = {"type": "human", "question": "Do the tills of the first shops print? Ask two of them before the rest."}
 TIMES = {"soak_s": 60, "reboot_s": 300}
 
@@ -29,9 +33,14 @@ def begin_rollout(actor: Scope) -> Rollout | None:
     Opens its own scopes. Returns None where there is nothing to do.
     """
     with scope(actor):
-        shops = list(Site.objects.filter(life=Life.ACTIVE, labels__kind="shop").order_by("pk").only("pk", "ring"))
+        shops = list(
+            Site.objects.filter(life=Life.ACTIVE, labels__kind="shop")
+            .order_by("pk")
+            .only("pk", "ring", "name", "labels")
+        )
         if Rollout.objects.exists() or len(shops) <= CANARIES or not Standard.objects.filter(name=STANDARD).exists():
             return None
+        _tell(actor, _canaries_first(shops)[:TOLD])
     author, *approvers = [access_of(User.objects.get(username=name)) for name in (AUTHOR, *APPROVERS)]
     made = planning.plan_rollout(actor=author[0], rights=author[1], values=plan_of(shops))
     control.submit(actor=author[0], rights=author[1], rollout=made, expect=made.plan_hash)
@@ -40,9 +49,20 @@ def begin_rollout(actor: Scope) -> Rollout | None:
     return made
 
 
+def _canaries_first(shops: Sequence[Site]) -> list[Site]:
+    return sorted(shops, key=lambda site: site.ring != "canary")
+
+
+def _tell(actor: Scope, shops: Sequence[Site]) -> None:
+    standard = Standard.objects.get(name=BEFORE)
+    for site in shops:
+        content = content_for(standard, site)
+        apply(actor=actor, rights=RIGHTS, site=site, content=content, reason="the demo's beginning")
+
+
 def plan_of(shops: Sequence[Site]) -> dict[str, Any]:
     """A plan for these sites: canaries, a fifth of the others with a question at its end, the rest."""
-    first = sorted(shops, key=lambda site: site.ring != "canary")
+    first = _canaries_first(shops)
     canaries, others = first[:CANARIES], first[CANARIES:]
     cut = max(1, len(others) // FIRST_SHARE)
     waves = [

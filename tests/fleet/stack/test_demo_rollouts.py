@@ -10,6 +10,7 @@ from fleet.rollouts.plan_check import faults
 from fleet.rollouts.services.ticking import tick
 from fleet.stack.demo.rollouts import begin_rollout
 from fleet.stack.demo.standards import make_standards
+from sites.models import SiteDesired
 
 DEMO = job("demo")
 
@@ -31,6 +32,7 @@ def test_the_shops_get_a_rollout_that_people_approved(make_site):
         assert (row.pk, row.state, row.sites) == (made.pk, "scheduled", 12)
         plan = read_plan(row.plan)
         assert (faults(plan), [len(wave.sites) for wave in plan.waves]) == ([], [3, 1, 8])
+        assert SiteDesired.objects.filter(version=1).count() == 10
         assert Wave.objects.count() == 3
         assert sorted(Approval.objects.values_list("user_name", flat=True)) == ["admin", "manager"]
     assert begin_rollout(DEMO) is None
