@@ -53,6 +53,12 @@ SCREENS = {
     "standard-give": "/standards/shops-2026.11-r3/give/?ring=stable",
     "rings": "/rings/",
     "ring": "/rings/stable/",
+    "rollouts": "/rollouts/",
+    "rollout": "/rollouts/1/",
+    "rollout-freeze": "/rollouts/1/do/freeze/",
+    "rollout-roll-back": "/rollouts/1/do/roll_back/",
+    "site-rollouts": f"/sites/{SITE}/rollouts/",
+    "site-hold": f"/sites/{SITE}/hold/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",
@@ -74,6 +80,7 @@ FULL_PAGE = {
     "standard-new",
     "standard-give",
     "ring",
+    "rollout",
 }
 
 # A day of figures for one site, with half an hour in which nobody measured.
