@@ -31,9 +31,12 @@ LONG_MS = 60_000
 _TABLES = "rollouts_rollout, rollouts_attempt, rollouts_gateevaluation, rollouts_hold, rollouts_rolloutevent"
 
 
-def _forget(stage: Stage) -> None:
+def _forget() -> None:
     with connections["owner"].cursor() as cursor:
         cursor.execute(f"TRUNCATE {_TABLES}, standards_standard RESTART IDENTITY CASCADE")
+
+
+def _forget_desired(stage: Stage) -> None:
     for site in stage.sites.values():
         forget_desired(site)
 
@@ -70,16 +73,26 @@ def _are_told() -> bool:
     return bool(found[0][0] == 2)
 
 
-@pytest.fixture
-def rollout(stage: Stage) -> Iterator[Rollout]:
-    """A plan; the processes that sign and deliver documents run."""
+@pytest.fixture(scope="module")
+def told(stage: Stage) -> Iterator[None]:
+    """Two sites run what they were told; the processes that sign and deliver documents run.
+
+    Once for all tests here: agents never forget the counters of their documents.
+    """
     stage.start_worker("worker")
     stage.ask(_tell, stage)
-    wait_for(lambda: stage.ask(_are_told), 60, what="two sites to run what they are told")
-    yield stage.ask(_plan, stage)
+    wait_for(lambda: stage.ask(_are_told), 90, what="two sites to run what they are told")
+    yield
     stage.end("worker")
-    stage.ask(_forget, stage)
+    stage.ask(_forget_desired, stage)
     stage.settle()
+
+
+@pytest.fixture
+def rollout(stage: Stage, told: None) -> Iterator[Rollout]:
+    """A plan, alone."""
+    yield stage.ask(_plan, stage)
+    stage.ask(_forget)
 
 
 def state_of(stage: Stage) -> str:
@@ -140,19 +153,18 @@ def started(stage: Stage, rollout: Rollout, sign_in: SignIn) -> None:
 def test_cells_change_by_themselves_and_are_reached_by_keyboard(
     stage: Stage, sign_in: SignIn, rollout: Rollout
 ) -> None:
-    started(stage, rollout, sign_in)
     page = sign_in("north")
     page.goto("/rollouts/1/")
     expect(page.locator("[data-cells]")).to_have_attribute("data-drawn", "4", timeout=WAIT_MS)
+    before = pixels(page)
+    started(stage, rollout, sign_in)
+    changed = "before => document.querySelector('#cells-0 canvas').toDataURL() !== before"
+    page.wait_for_function(changed, arg=before, timeout=LONG_MS)
     box = page.locator("#cells-0")
     box.focus()
     box.press("ArrowRight")
     box.press("ArrowLeft")
     expect(page.locator("[data-cell-spoken]")).to_contain_text("Oslo Depot: ")
-    before = pixels(page)
-    page.wait_for_function("before => document.querySelector('#cells-0 canvas').toDataURL() !== before", arg=before)
-    box = page.locator("#cells-0")
-    box.focus()
     box.press("Enter")
     page.wait_for_url("**/rollouts/1/sites/north-0/")
     expect(page.locator("#step")).to_contain_text("apply")
