@@ -113,9 +113,8 @@ def operations() -> list[Operation]:
         for method, description in methods.items():
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
             name = description["operationId"]
-            for prefix in (
-                *("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "webhooks_", "commands_", "holds_"),
-            ):
+            prefixes = ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "webhooks_", "commands_", "holds_")
+            for prefix in prefixes:
                 name = name.removeprefix(prefix)
             found.append(Operation(name, method.upper(), path, parameters))
     return found

@@ -9,6 +9,8 @@ from fleet.rollouts.effects import Effect
 # Verbs whose services take a reason, and those that take a time.
 WITH_REASON: Final = ("approve", "reject", "pause", "freeze", "resume", "abort", "roll_back", "reopen_lane")
 WITH_HOURS: Final = ("pause", "freeze")
+# Whoever must stop a rollout at night is asked for no number first.
+WITHOUT_NUMBER: Final = ("pause", "freeze")
 
 
 class CommandForm(forms.Form):
@@ -21,6 +23,7 @@ class CommandForm(forms.Form):
     def __init__(self, effect: Effect, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.effect = effect
+        self.is_typed = effect.needs_typing and effect.verb not in WITHOUT_NUMBER
         if effect.verb == "answer":
             choices = [("yes", "Yes, go on"), ("no", "No, stay held")]
             self.fields["answer"] = forms.ChoiceField(choices=choices, widget=forms.RadioSelect, label="Your answer")
@@ -40,7 +43,7 @@ class CommandForm(forms.Form):
                 help_text="Others will read it at 3 a.m." if effect.needs_reason else "",
                 widget=forms.TextInput(attrs={"autocomplete": "off"}),
             )
-        if effect.needs_typing:
+        if self.is_typed:
             self.fields["typed"] = forms.CharField(
                 max_length=12,
                 label=f"Type {effect.sites}, the number of sites",
@@ -51,7 +54,7 @@ class CommandForm(forms.Form):
         """The number that was typed is the one that was shown, and no more sites are touched by now."""
         values = super().clean() or {}
         shown, typed = values.get("shown"), values.get("typed")
-        if self.effect.needs_typing and shown is not None:
+        if self.is_typed and shown is not None:
             if shown < self.effect.sites:
                 self.add_error(
                     None, f"It would touch {self.effect.sites:,} sites by now. Look at it, and type it anew."

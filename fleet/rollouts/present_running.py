@@ -33,6 +33,10 @@ _ICONS: Final = {
     "pause": "player-pause",
     "freeze": "hand-stop",
     "resume": "player-play",
+    "resume-retry": "refresh",
+    "resume-skip_failed": "chevron-right",
+    "resume-skip_wave": "chevron-right",
+    "resume-recheck": "shield-check",
     "start": "player-play",
     "approve": "check",
     "reject": "x",
@@ -92,7 +96,7 @@ def headline(rollout: Rollout, waves: Sequence[Wave], counts: Counts) -> str:
         left = f", {groups['left']:,} still catching up" if groups["left"] else ""
         return f"It is over: {done}{left}."
     if active is None:
-        return f"Between two waves. {done}."
+        return f"{'Between two waves' if rollout_whole(waves) else 'None of your waves is open now'}: {done}."
     here = grouped(counts.get(active.index, {}))
     words = WAVES[WaveState(active.state)][0].lower()
     name = (
@@ -241,7 +245,7 @@ def buttons(effects: Sequence[Effect]) -> list[dict[str, Any]]:
         found.append(
             {
                 "effect": effect,
-                "icon": _ICONS.get(effect.verb, "player-play"),
+                "icon": _ICONS.get(effect.key, "player-play"),
                 "css": "btn-danger-quiet" if effect.danger else "btn-primary" if leads else "btn-quiet",
             }
         )

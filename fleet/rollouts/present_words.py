@@ -27,7 +27,7 @@ GROUPS: Final = {
     "failed": "Failed",
     "back": "Going back",
     "returned": "Back",
-    "wait": "Waits",
+    "wait": "Waiting",
     "left": "Catching up",
     "skipped": "Skipped",
 }
@@ -182,11 +182,11 @@ def event_words(event: RolloutEvent, waves: Mapping[int, str]) -> str:
     """What happened, without the site that it happened to."""
     state = event.state
     if event.thing == "rollout":
-        return f"The rollout is {state_words(state)[0].lower()}"
+        return f"Rollout: {state_words(state)[0].lower()}"
     if event.thing == "lane":
-        return f"The catch-up lane is {state}"
+        return f"Catch-up lane: {state}"
     if event.thing == "wave":
-        return f"Wave {waves.get(event.wave or 0, '')} is {WAVES[WaveState(state)][0].lower()}"
+        return f"Wave {waves.get(event.wave or 0, '')}: {WAVES[WaveState(state)][0].lower()}"
     words = STEPS[StepState(state)]
     if event.event in ("freeze", "thaw"):
         return "frozen" if event.event == "freeze" else "goes on"

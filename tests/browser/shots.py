@@ -55,6 +55,12 @@ SCREENS = {
     "ring": "/rings/stable/",
     "webhooks": "/webhooks/",
     "webhook-new": "/webhooks/new/",
+    "rollouts": "/rollouts/",
+    "rollout": "/rollouts/1/",
+    "rollout-freeze": "/rollouts/1/do/freeze/",
+    "rollout-roll-back": "/rollouts/1/do/roll_back/",
+    "site-rollouts": f"/sites/{SITE}/rollouts/",
+    "site-hold": f"/sites/{SITE}/hold/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",
@@ -76,6 +82,7 @@ FULL_PAGE = {
     "standard-new",
     "standard-give",
     "ring",
+    "rollout",
 }
 
 # A day of figures for one site, with half an hour in which nobody measured.

@@ -8,11 +8,12 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 SITE, PROVIDER, PLAIN, ACCOUNT, MACHINE, API = "site", "provider", "plain", "account", "machine", "api"
 STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
+ROLLOUT = "rollout"
 
 
 @dataclass(frozen=True)
 class Route:
-    """`about` says what its slug names, if it has one; `methods` are those that it answers."""
+    """`about` says what its slug names, if it has one; `methods` are those that it answers. Rollouts have number 1."""
 
     path: str
     about: str
@@ -20,8 +21,8 @@ class Route:
 
     def at(self, slug: str = "") -> str:
         """Its address with a slug put in."""
-        path = self.path.replace("<int:delivery>", "1")
-        for name in ("<slug:slug>", "{slug}", "<str:name>", "<int:pk>"):
+        path = self.path.replace("<int:delivery>", "1").replace("<int:pk>", slug if self.about == WEBHOOK else "1")
+        for name in ("<slug:slug>", "{slug}", "<str:name>"):
             path = path.replace(name, slug)
         return "/" + path
 
@@ -30,6 +31,10 @@ class Route:
 
 
 GET_POST, POST = ("GET", "POST"), ("POST",)
+ROLLOUT_VERBS = (
+    *("submit", "approve", "reject", "start"),
+    *("pause", "freeze", "resume", "answer", "abort", "roll_back", "reopen_lane"),
+)
 PAGES = (
     Route("", PLAIN),
     Route("map.json", PLAIN),
@@ -79,6 +84,16 @@ PAGES = (
     Route("standards/<str:name>/edit/", STANDARD, GET_POST),
     *(Route(f"standards/<str:name>/{step}/", STANDARD, POST) for step in ("publish", "withdraw", "delete")),
     Route("standards/<str:name>/give/", STANDARD, GET_POST),
+    Route("rollouts/", PLAIN),
+    Route("overview/rollouts/", PLAIN),
+    Route("rollouts/<int:pk>/", ROLLOUT),
+    Route("rollouts/<int:pk>/cells.json", ROLLOUT),
+    Route("rollouts/<int:pk>/sites/<slug:slug>/", ROLLOUT),
+    Route("rollouts/<int:pk>/lift/", ROLLOUT, POST),
+    *(Route(f"rollouts/<int:pk>/do/{verb}/", ROLLOUT, GET_POST) for verb in ROLLOUT_VERBS),
+    Route("sites/<slug:slug>/rollouts/", SITE),
+    Route("sites/<slug:slug>/hold/", SITE, GET_POST),
+    Route("sites/<slug:slug>/lift/", SITE, POST),
     Route("rings/", PLAIN),
     Route("rings/new/", PLAIN, GET_POST),
     Route("rings/count/", PLAIN),

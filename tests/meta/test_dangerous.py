@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from fleet.api import api
 from fleet.kit.dangerous import MARK
+from tests.meta.routes import ROLLOUT_VERBS
 
 MARKED = {
     "sites/<slug:slug>/desired/apply/": "site.apply",
@@ -25,6 +26,9 @@ MARKED = {
     "webhooks/<int:pk>/edit/": "webhook.change",
     "webhooks/<int:pk>/rotate/": "webhook.rotate",
     "webhooks/<int:pk>/switch/": "webhook.change",
+    **{f"rollouts/<int:pk>/do/{verb}/": f"rollout.{verb}" for verb in ROLLOUT_VERBS if verb not in ("pause", "freeze")},
+    "rollouts/<int:pk>/lift/": "rollout.lift",
+    "sites/<slug:slug>/lift/": "rollout.lift",
     "POST /sites/{slug}/desired": "site.apply",
     "POST /sites/{slug}/desired/freeze": "site.freeze",
     "POST /sites/{slug}/desired/thaw": "site.thaw",

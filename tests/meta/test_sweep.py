@@ -7,6 +7,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from agent.protocol import Component
+from fleet.people.selectors import access_of
+from fleet.rollouts.services import planning
 from fleet.standards.services.judging import judge_due
 from sites.models import Provider, Site, SiteDesired
 from sites.services.reports import record_reports
@@ -21,6 +23,7 @@ from tests.meta.routes import (
     PLAIN,
     PROVIDER,
     RING,
+    ROLLOUT,
     SITE,
     STANDARD,
     WEBHOOK,
@@ -36,7 +39,10 @@ pytestmark = pytest.mark.usefixtures("plain_static")
 
 FOREIGN_WORDS = (b"quagga", b"Quagga", b"Qville", b"Islands-Q", b"9.9.9-q", b"203.0.113.77", b"owner-q", b"ring-q")
 
-OWN = {SITE: "own-site", PROVIDER: "own", STANDARD: "own-r1", RING: "own-ring", WEBHOOK: "1"}
+OWN = {
+    SITE: "own-site", PROVIDER: "own", STANDARD: "own-r1", RING: "own-ring",
+    ROLLOUT: "own-site", WEBHOOK: "1",
+}
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
     "provider_operator": {"role": "provider_operator", "provider": True},
@@ -61,7 +67,7 @@ def calls(*about: str) -> list[Any]:
 
 
 @pytest.fixture
-def fleet(make_provider: Any, make_site: Any) -> Provider:
+def fleet(make_provider: Any, make_site: Any, make_person: Any) -> Provider:
     """An own site, and a foreign one of which every word is telling. Returns the own provider."""
     own, foreign = make_provider("own", name="Own Hosting"), make_provider("quagga", name="Quagga Hosting")
     ours = make_site("own-site", own, region="DACH", labels={"tier": "1"})
@@ -91,7 +97,36 @@ def fleet(make_provider: Any, make_site: Any) -> Provider:
     make_standard("own-r1", state="draft", published_at=None, published_by="")
     judge_due()
     one_webhook("own-hook")
+    _roll_out(make_person("operator", username="quagga-author"), ours, theirs)
     return own
+
+
+def _roll_out(author: Any, ours: Site, theirs: Site) -> None:
+    """Rollout 1 runs at both sites, rollout 2 is a plan for the foreign one; the own site's hold is number 1."""
+    actor, rights = access_of(author)
+    for name, sites in (("own rollout", [ours, theirs]), ("Quagga rollout", [theirs])):
+        waves = [{"name": site.name, "sites": [site.pk], "why": "Quagga first"} for site in sites]
+        values = {"name": name, "standard": "own-r0", "waves": waves}
+        planning.plan_rollout(actor=actor, rights=rights, values=values)
+    rows(
+        "UPDATE rollouts_rollout SET state = 'paused', pause = 'stopped', reason = 'Quagga is closed',"
+        " started_at = now(), is_live = true WHERE id = 1",
+        using=OWNER,
+    )
+    rows("UPDATE rollouts_wave SET state = 'held', reason = 'Quagga failed' WHERE rollout_id = 1", using=OWNER)
+    rows(
+        "INSERT INTO rollouts_rolloutevent (rollout_id, at, actor, thing, event, state, wave, step_id, provider_id,"
+        " sentence) SELECT s.rollout_id, now(), 'quagga', 'step', 'fail', 'failed', s.wave, s.id, s.provider_id,"
+        " t.slug FROM rollouts_sitestep s JOIN edge_sites_site t ON t.id = s.site_id",
+        using=OWNER,
+    )
+    for site in (ours, theirs):
+        rows(
+            "INSERT INTO rollouts_hold (provider_id, region, site_id, reason, until, made_by, lifted_by, overridden_by)"
+            " VALUES (%s, '', %s, %s, now() + interval '1 day', 'somebody', '', '[]')",
+            [site.provider_id, site.pk, f"{site.name} counts its stock"],
+            using=OWNER,
+        )
 
 
 @pytest.fixture
@@ -116,6 +151,7 @@ def contents() -> list[Any]:
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
         *("standards_standard", "standards_ring", "standards_ringstandard"),
         *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
+        *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_hold"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -148,6 +184,8 @@ def body_for(route: Route, provider: Provider) -> dict[str, Any]:
             f"sites/<slug:slug>/identity/{step}/": lambda: {"reason": "because"}
             for step in ("reject", "freeze", "thaw")
         },
+        "sites/<slug:slug>/hold/": lambda: {"reason": "because", "hours": "2"},
+        "sites/<slug:slug>/lift/": lambda: {"hold": "1"},
         "sites/<slug:slug>/desired/apply/": lambda: {
             "do": "apply",
             "text": "{}",
@@ -207,6 +245,8 @@ def is_allowed(member: str, route: Route, method: str) -> bool:
     if route.about == PROVIDER:
         return not route.path.endswith("/edit/")  # that takes an administrator of the whole fleet
     may_change = "operator" in member or "admin" in member
+    if route.path.endswith(("/hold/", "/lift/")):
+        return may_change or "manager" in member
     if route.path.endswith("/desired/apply/"):
         return "admin" in member
     if route.path.endswith(("/edit/", "/life/", "/desired/freeze/", "/desired/thaw/")) or (
@@ -229,6 +269,7 @@ def test_what_is_own_answers(client_of, fleet, signer, route, method):
         )
         if "/identity/" in route.path and method == "POST":
             ready_for(route.path.split("/")[-2], site)
+        rows("UPDATE rollouts_hold SET lifted_at = NULL WHERE id = 1", using=OWNER)
         if "/desired/" in route.path:
             told_for(route.path.split("/")[-2], site)
         body = body_for(route, fleet) if method == "POST" else {}
@@ -251,6 +292,40 @@ def test_webhooks_are_for_nobody_who_sees_less_than_the_fleet(client_of, route, 
         assert contents() == before
 
 
+# Rollouts ---------------------------------------------------------------------------------------------------
+ROLLOUT_CALLS = [(route, method) for route in PAGES if route.about == ROLLOUT for method in route.methods]
+
+
+@pytest.mark.parametrize("member", MEMBERSHIPS)
+def test_a_rollout_shows_the_own_part_and_takes_no_word(client_of, member):
+    body = {"expect": "sha256:", "shown": "1", "reason": "because", "hold": "2"}
+    client = client_of(member)
+    before = contents()
+    for route, method in ROLLOUT_CALLS:
+        response = call(client, route, method, "own-site", body, fragment=method == "GET" and "/do/" not in route.path)
+        expected = 403 if "/do/" in route.path else 404 if route.path.endswith("/lift/") else 200
+        assert response.status_code == expected, route
+        assert_nothing_foreign(response)
+    assert_nothing_foreign(client.get("/rollouts/1/"))
+    assert contents() == before
+
+
+@pytest.mark.parametrize("member", MEMBERSHIPS)
+def test_a_rollout_elsewhere_is_404_like_what_is_not(client_of, member):
+    client = client_of(member)
+    before = contents()
+    for route, method in ROLLOUT_CALLS:
+        found = []
+        for number in (2, 999):
+            send = client.get if method == "GET" else client.post
+            found.append(send(route.at("own-site").replace("/1/", f"/{number}/")))
+            assert found[-1].status_code == 404, route
+            assert_nothing_foreign(found[-1])
+        assert found[0].content == found[1].content
+    assert client.get("/rollouts/1/sites/quagga-site/").status_code == 404
+    assert contents() == before
+
+
 # Lists, counts, searches ------------------------------------------------------------------------------------
 QUERIES: list[dict[str, str]] = [
     {},
@@ -264,6 +339,7 @@ QUERIES: list[dict[str, str]] = [
     {"identity": "frozen"},
     {"identity": "waiting", "life": "all"},
     {"state": "all", "sort": "-since", "kind": "kernel", "name": "linux"},
+    {"state": "person", "standard": "own-r0"},
 ]
 
 
@@ -466,5 +542,9 @@ def test_other_methods_are_refused(fleet, signed_in, route):
         assert client.generic(method, route.at(slug)).status_code == 405, method
     if "GET" in route.methods:
         head = client.head(route.at(slug))
-        assert (head.status_code, head.content) == (200, b"")
+        # What cannot be done to a rollout now leads back to it.
+        assert (head.status_code, head.content) == (
+            302 if "/do/" in route.path and head.status_code == 302 else 200,
+            b"",
+        )
     assert contents() == before

@@ -12,11 +12,8 @@ from tests.sites.identities import keys
 from tests.sites.told import told_for
 
 FOREIGN_WORDS = (b"foreign", b"Foreign", b"Zanzibar", b"9.9.9")
-# Blobs are the fleet's: tests/sites/test_api_desired.py. What is not of one site has its own sweeps: tests/fleet/.
-APART = (
-    *("/api/v1/standards", "/api/v1/rings", "/api/v1/compliance", "/api/v1/rollouts", "/api/v1/holds"),
-    "/api/v1/webhooks",
-)
+# Blobs are the fleet's: tests/sites/test_api_desired.py. The others have their own sweeps: tests/fleet/.
+APART = tuple(f"/api/v1/{name}" for name in ("standards", "rings", "compliance", "rollouts", "holds", "webhooks"))
 OF_A_SITE = [
     operation for operation in operations() if "{slug}" in operation.path and not operation.path.startswith(APART)
 ]

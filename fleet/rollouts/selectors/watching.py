@@ -7,9 +7,10 @@ from typing import Any, Final
 from django.db.models import Case, Count, Q, QuerySet, When
 
 from fleet.kit.tenancy import Scope
+from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.models import GateEvaluation, Hold, Rollout, SiteStep
 from fleet.rollouts.selectors.rollouts import evaluations_of, holds_in, rollouts_in, steps_in, steps_of
-from fleet.rollouts.states import ACTIVE, ENDED_ROLLOUTS, LaneState, RolloutState, StepState
+from fleet.rollouts.states import ACTIVE, ENDED_ROLLOUTS, TOUCHED, LaneState, RolloutState, StepState
 from sites.models import Site
 
 # Lists by what they ask of people; a rollout is in one of the last three, and may need somebody as well.
@@ -110,6 +111,12 @@ def failed_steps(who: Scope, rollout: Rollout, *, limit: int) -> list[SiteStep]:
     """Steps that failed, or could not go back; the newest first."""
     found = steps_of(who, rollout).filter(state__in=[StepState.FAILED, StepState.ROLLBACK_FAILED])
     return list(found.order_by("-since", "pk")[:limit])
+
+
+def without_origin(who: Scope, rollout: Rollout) -> int:
+    """How many sites that were touched have nothing known to go back to: a rollback leaves them as they are."""
+    found = steps_in(who).filter(rollout=rollout.pk, state__in=[str(state) for state in TOUCHED], origin=Origin.NONE)
+    return found.count()
 
 
 def lane_of(who: Scope, rollout: Rollout) -> list[tuple[str, str, int]]:

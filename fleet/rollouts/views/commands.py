@@ -24,6 +24,7 @@ from fleet.rollouts.present_words import state_words
 from fleet.rollouts.selectors.head import head
 from fleet.rollouts.selectors.offering import offered, voice
 from fleet.rollouts.selectors.rollouts import get_rollout, sees_whole
+from fleet.rollouts.selectors.watching import without_origin
 from fleet.rollouts.services import control
 from fleet.rollouts.services.planning import lock_rollout
 from fleet.rollouts.states import ACTIVE_WAVE
@@ -117,7 +118,8 @@ def _too_late(request: ScopedRequest, row: Rollout) -> HttpResponse:
 
 
 def _page(request: ScopedRequest, row: Rollout, effect: Effect, form: CommandForm) -> HttpResponse:
-    context = {"rollout": row, "effect": effect, "form": form}
+    stay = without_origin(request.who, row) if effect.verb == "roll_back" else 0
+    context = {"rollout": row, "effect": effect, "form": form, "stay": stay}
     return django_render(request, "rollouts/do.html", context, status=422 if form.errors else 200)
 
 

@@ -61,7 +61,7 @@ from fleet.rollouts.states import ENDED_STEPS, LaneState, StepState
 from sites.selectors.access import get_site, providers_in
 
 STEPS_SHOWN = 25
-EVENTS_SHOWN = 30
+EVENTS_SHOWN = 12
 FAILED_READ = 200
 LARGE = 2_000
 

@@ -17,6 +17,7 @@ from fleet.people.models import User
 from fleet.people.services import make_user
 from fleet.stack.demo.company import COMPANY, HOST_SITE_UUID, MAIL_DOMAIN, PROVIDERS, USERS
 from fleet.stack.demo.fleet import has_identities, write_fleet_files, write_join
+from fleet.stack.demo.rollouts import begin_rollout
 from fleet.stack.demo.sites import NAMESPACE, SMALL_FLEET, DemoSite, demo_sites
 from fleet.stack.demo.standards import make_standards
 from fleet.stack.processes import HOST_AGENT
@@ -60,6 +61,7 @@ def seed(state: State, *, number: int, port: int, password: str) -> dict[str, in
     if UUID(HOST_SITE_UUID) in joins:
         write_join(state, joins[UUID(HOST_SITE_UUID)])
     _people(_Notes(state), providers, password)
+    begin_rollout(ACTOR)
     return counts
 
 

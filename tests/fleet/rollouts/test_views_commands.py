@@ -11,7 +11,7 @@ from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import scope
 from fleet.people.models import User
 from fleet.rollouts import effects
-from fleet.rollouts.models import Approval, Hold, RolloutEvent
+from fleet.rollouts.models import Approval, Hold, RolloutEvent, SiteStep
 from fleet.rollouts.services import control, holds
 from fleet.rollouts.services.ticking import tick
 from fleet.rollouts.views.commands import COMMANDS
@@ -77,6 +77,10 @@ def test_from_the_plan_to_the_rollback_by_pressing_buttons(play: Play, signed_in
     assert it.now().state == "running"
     assert press(noc, it, "abort", reason="never mind").status_code == 302
     tick()
+    with scope(TEST):
+        SiteStep.objects.filter(rollout=it.rollout, wave=0).update(origin="none")
+    page = noc.get(f"/rollouts/{it.rollout.pk}/do/roll_back/")
+    assert "Of 1 site it is not known what it had proven before: it stays as it is." in page.content.decode()
     assert press(noc, it, "roll_back", reason="as it was").status_code == 302
     assert it.now().state == "rolling_back"
 
@@ -127,6 +131,7 @@ def test_above_a_number_of_sites_it_is_typed(play: Play, signed_in: Any, monkeyp
     assert (response.status_code, list(response.context["form"].errors)) == (422, ["__all__"])
     assert "It would touch 3 sites by now" in response.content.decode()
     assert it.now().state == "running"
+    assert press(noc, it, "pause", reason="no").status_code == 302
     assert press(noc, it, "abort", reason="no", typed=" 3 ").status_code == 302
     assert it.now().state == "aborting"
 

@@ -142,7 +142,7 @@ def test_what_people_changed_stays(demo: Demo) -> None:
         own = Site.objects.create(
             slug="mine", name="Mine", lat=1, lon=1, provider=provider, address="127.64.99.1:9101", life="active"
         )
-        User.objects.get(username="noc").delete()
+        User.objects.get(username="provider6").delete()
     admin = User.objects.get(username="admin")
     admin.set_password("their own password")
     admin.save()
@@ -153,6 +153,6 @@ def test_what_people_changed_stays(demo: Demo) -> None:
         assert Site.objects.get(slug="london-shop-1").life == "retired"
         assert Site.objects.get(pk=own.pk).life == "active"
     assert User.objects.get(username="admin").check_password("their own password")
-    assert User.objects.get(username="noc").check_password("first password")
+    assert User.objects.get(username="provider6").check_password("first password")
     demo.seed(60, password="second password")
     assert User.objects.get(username="admin").check_password("second password")
