@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from fleet.rollouts.views import commands, holding, listing, running
+from fleet.rollouts.views import commands, holding, listing, planning, running
 
 RUNNING = [
     path("rollouts/", listing.rollout_list, name="rollout_list"),
@@ -17,4 +17,9 @@ RUNNING = [
     path("sites/<slug:slug>/lift/", holding.site_lift, name="site_lift"),
 ]
 
-urlpatterns = [*RUNNING]
+PLANNING = [
+    path("rollouts/new/", planning.rollout_plan, name="rollout_plan"),
+    path("rollouts/<int:pk>/edit/", planning.rollout_edit, name="rollout_edit"),
+]
+
+urlpatterns = [*RUNNING, *PLANNING]
