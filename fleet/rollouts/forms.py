@@ -24,8 +24,8 @@ class SpanField(forms.CharField):
     """A span of time as people write it (`10 min`), in seconds."""
 
     def __init__(self, **kwargs: Any) -> None:
-        widget = forms.TextInput(attrs={"autocomplete": "off", "placeholder": kwargs.pop("example", "")})
-        super().__init__(**{"required": False, "max_length": 40, "widget": widget, **kwargs})
+        attrs = {"autocomplete": "off", "placeholder": kwargs.pop("example", ""), "maxlength": "40"}
+        super().__init__(**{"required": False, "widget": forms.TextInput(attrs=attrs), **kwargs})
 
     def prepare_value(self, value: Any) -> Any:
         """Seconds as text."""
@@ -140,7 +140,7 @@ class WindowForm(forms.Form):
     def value(self) -> dict[str, Any] | None:
         """As windows.Weekly; None for an empty row."""
         given = self.cleaned_data
-        if not given["days"]:
+        if not given.get("days"):
             return None
         days = sorted(int(day) for day in given["days"])
         return {"days": days, "begin": given["begin"].isoformat(), "end": given["end"].isoformat()}
@@ -166,7 +166,7 @@ class FreezeForm(forms.Form):
     def value(self) -> dict[str, Any] | None:
         """As windows.Freeze; None for an empty row."""
         given = self.cleaned_data
-        if given["begin"] is None:
+        if given.get("begin") is None:
             return None
         end = given["end"].isoformat() if given["end"] else None
         return {"begin": given["begin"].isoformat(), "end": end, "reason": given["reason"]}

@@ -80,6 +80,10 @@ class WaveForm(forms.Form):
     temp_celsius = _bound("Temperature at most, °C")
     rtt_ms = _bound("Round trip at most, ms")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """A wave of which nothing was filled in is none that may be left out."""
+        super().__init__(*args, **{**kwargs, "empty_permitted": False})
+
     def clean(self) -> dict[str, Any]:
         """How many, or which, must fit how sites are taken."""
         given = super().clean() or {}

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render as django_render
+from django.urls import NoReverseMatch, reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods
 
@@ -86,7 +87,15 @@ def _save(request: ScopedRequest, page: Page, *, asks: bool) -> HttpResponse:
         control.submit(actor=request.who, rights=request.rights, rollout=made, expect=made.plan_hash)
     words = "and waits for approval" if asks else "Nothing happens before it was approved"
     messages.success(request, f"The plan {made.name} is kept{' ' if asks else '. '}{words}.")
-    return HttpResponseRedirect(f"/rollouts/{made.pk}/")
+    return HttpResponseRedirect(_address(made))
+
+
+def _address(rollout: Rollout) -> str:
+    """The rollout's own page; its plan where there is none."""
+    try:
+        return reverse("rollout", args=[rollout.pk])
+    except NoReverseMatch:
+        return reverse("rollout_edit", args=[rollout.pk])
 
 
 # Pages ------------------------------------------------------------------------------------------------------
