@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from fleet.kit.errors import Invalid
 from fleet.kit.http import ScopedRequest
 from fleet.rollouts.forms import FreezeForms, WindowForms, calendar_initial, calendar_value, rows_changed
 from fleet.rollouts.forms_plan import PlanForm, plan_initial
@@ -15,9 +16,9 @@ from fleet.rollouts.forms_wave import MAX_WAVES, WAVE_FIELDS, WaveForms, wave_in
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.plan import PlanError, plan_of
 from fleet.rollouts.preview import Preview
-from fleet.rollouts.recipe import USUAL_WAVES, Recipe, read_recipe
+from fleet.rollouts.recipe import USUAL_WAVES, Recipe, Selection, read_recipe
 from fleet.rollouts.selectors.drafting import Drafted
-from fleet.rollouts.selectors.planning import plan_choices
+from fleet.rollouts.selectors.planning import plan_choices, selected
 
 MAX_TEXT = 4 << 20
 PREFIXES = {"waves": "w", "windows": "o", "freezes": "f"}
@@ -69,7 +70,7 @@ class Page:
 # From a recipe, or from what was typed ----------------------------------------------------------------------
 def shown(request: ScopedRequest, rollout: Rollout | None, recipe: Mapping[str, Any], mode: str) -> Page:
     """The page with this recipe in it, as forms where they can say all of it."""
-    value = {"waves": msgspec.to_builtins(USUAL_WAVES), **recipe} if "waves" not in recipe else dict(recipe)
+    value = {"waves": _usual_waves(request, recipe), **recipe}
     choices = plan_choices(request.who)
     expect = rollout.plan_hash if rollout else ""
     only_text = not _fits_form(value)
@@ -89,6 +90,17 @@ def shown(request: ScopedRequest, rollout: Rollout | None, recipe: Mapping[str, 
         recipe=value,
         choices=choices,
     )
+
+
+def _usual_waves(request: ScopedRequest, recipe: Mapping[str, Any]) -> Any:
+    """The usual ones; of few sites only those that get some."""
+    try:
+        select = msgspec.convert(recipe.get("select") or {}, Selection)
+        count = 3 if select.is_empty else len(selected(request.who, select))
+    except (msgspec.ValidationError, Invalid):
+        count = 3
+    canary, _, rest = USUAL_WAVES
+    return msgspec.to_builtins({1: (canary,), 2: (canary, rest)}.get(count, USUAL_WAVES))
 
 
 def typed(request: ScopedRequest, rollout: Rollout | None, step: str) -> Page:

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render as django_render
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods
 
@@ -42,7 +42,11 @@ def rollout_edit(request: ScopedRequest, pk: int) -> HttpResponse:
     rollout = get_rollout(scope=request.who, pk=pk)
     _allow(request)
     if not allowed(RolloutState(rollout.state), RolloutEvent.EDIT):
-        raise Conflict(f"It is {rollout.state.replace('_', ' ')}: its plan stays as it is. Plan another one from it.")
+        words = f"It is {rollout.state.replace('_', ' ')}: its plan stays as it is. Plan another one from it."
+        if request.method == "POST":
+            raise Conflict(words)
+        messages.error(request, words)
+        return HttpResponseRedirect(reverse("rollout", args=[rollout.pk]))
     if request.method != "POST":
         recipe = recipe_of(request.who, rollout.pk)
         return _draw(request, shown(request, rollout, recipe, request.GET.get("as", "form")))
@@ -87,15 +91,7 @@ def _save(request: ScopedRequest, page: Page, *, asks: bool) -> HttpResponse:
         control.submit(actor=request.who, rights=request.rights, rollout=made, expect=made.plan_hash)
     words = "and waits for approval" if asks else "Nothing happens before it was approved"
     messages.success(request, f"The plan {made.name} is kept{' ' if asks else '. '}{words}.")
-    return HttpResponseRedirect(_address(made))
-
-
-def _address(rollout: Rollout) -> str:
-    """The rollout's own page; its plan where there is none."""
-    try:
-        return reverse("rollout", args=[rollout.pk])
-    except NoReverseMatch:
-        return reverse("rollout_edit", args=[rollout.pk])
+    return HttpResponseRedirect(reverse("rollout", args=[made.pk]))
 
 
 # Pages ------------------------------------------------------------------------------------------------------

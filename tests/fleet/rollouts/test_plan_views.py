@@ -94,6 +94,39 @@ def test_what_is_offline_held_at_work_or_conforming_is_said(
     assert any("autumn" in group["reason"] or "another rollout" in str(group) for group in response.context["left_out"])
 
 
+@pytest.mark.parametrize(
+    ("query", "count", "waves"),
+    [
+        ("sites=shop-1&to=r2", 1, ["canary"]),
+        ("sites=shop-1,shop-2&to=r2", 2, ["canary", "the rest"]),
+        ("providers=own&to=r2", 5, ["canary", "first tenth", "the rest"]),
+        ("from=sites&query=region%3DDACH&to=r2", 6, ["canary", "first tenth", "the rest"]),
+        ("from=sites&query=q%3Dshop-5&to=r2", 1, ["canary"]),
+        ("from=map&q=shop-5&to=r2", 1, ["canary"]),
+        ("from=map&region=DACH,NORDICS&state=up&to=r2", 6, ["canary", "first tenth", "the rest"]),
+        ("everything=1&to=r2", 6, ["canary", "first tenth", "the rest"]),
+    ],
+)
+def test_it_begins_with_what_was_picked_elsewhere(signed_in: Any, sites: Any, query: str, count: int, waves: Any):
+    response = signed_in("operator").get(f"/rollouts/new/?{query}")
+    page = response.context["page"]
+    assert (page.selected, names(response), page.faults) == (count, waves, [])
+
+
+def test_boxes_of_the_list_are_a_selection_and_foreign_numbers_are_none(signed_in: Any, sites: Any):
+    picked = {"do": "begin", "pick": [str(sites[1].pk), str(sites[2].pk), "999999", "x"]}
+    page = signed_in("operator").post("/rollouts/new/", picked).context["page"]
+    assert page.plan["picked"].value() == "shop-1 shop-2"
+
+
+def test_another_one_begins_from_an_old_one(signed_in: Any, sites: Any):
+    client = signed_in("operator")
+    row = saved(client)
+    response = client.get(f"/rollouts/new/?again={row.pk}")
+    assert (response.context["form"]["standard"].value(), names(response)) == ("r2", ["canary", "rest"])
+    assert client.get("/rollouts/new/?again=999").status_code == 404
+
+
 # What is wrong, where it stands ------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
@@ -101,7 +134,7 @@ def test_what_is_offline_held_at_work_or_conforming_is_said(
         ({"in_flight": "0"}, "id_in_flight", "greater than or equal to 1"),
         ({"soak_s": "soon"}, "id_soak_s", "“soon” is no span of time; one is 10 min, 4 h or 2 d"),
         ({"picked": "shop-1 nowhere"}, "id_picked", "1 sites are not there, or not active: nowhere."),
-        ({"text": "nobody has this name"}, "w-0-head", "has no sites"),
+        ({"text": "nobody has this name"}, "id_everything", "No active site fits this selection."),
         ({"start_at": "2027-01-01T10:00", "start_zone": "Mars/Base"}, "id_start_zone", "no time zone"),
         ({"component_kind": "workload"}, "id_component_name", "a kind and a name"),
         ({"needed": "1", "approvers": "all"}, "id_needed", "More providers must approve"),
@@ -234,8 +267,10 @@ def test_two_who_edit_at_once_do_not_overwrite_each_other(signed_in: Any, sites:
 def test_what_runs_is_not_edited(signed_in: Any, make_site: Any, make_person: Any):
     it = Played(make_site, make_person, (1,)).run()
     client = signed_in("operator")
-    for send in (client.get, client.post):
-        assert send(f"/rollouts/{it.rollout.pk}/edit/").status_code == 409
+    path = f"/rollouts/{it.rollout.pk}/"
+    assert client.get(f"{path}edit/")["Location"] == path
+    assert client.post(f"{path}edit/", body(expect=it.rollout.plan_hash)).status_code == 409
+    assert it.now().plan_hash == it.rollout.plan_hash
 
 
 # As text ------------------------------------------------------------------------------------------------------
