@@ -7,40 +7,51 @@ from fleet.rollouts.gates import Deadline, FailureLimit, Gate, MetricLimit, MinS
 from fleet.rollouts.plan import Action, Plan, Wave
 from fleet.rollouts.states import Failure
 
+Fault = tuple[str, str]
+
 
 def faults(plan: Plan) -> list[str]:
     """A sentence for each thing that cannot work; empty where all can. Zones are looked at by the preview."""
+    return [sentence for _, sentence in placed_faults(plan)]
+
+
+def placed_faults(plan: Plan) -> list[Fault]:
+    """The same, each with the member that it is about (`waves[0]`, `approvals.needed`)."""
     return [*_wave_faults(plan), *_gate_faults(plan), *_other_faults(plan)]
 
 
-def _wave_faults(plan: Plan) -> Iterator[str]:
+def _wave_faults(plan: Plan) -> Iterator[Fault]:
     if not plan.waves:
-        yield "There are no waves."
+        yield "waves", "There are no waves."
     seen: dict[int, str] = {}
-    for name, count in Counter(wave.name for wave in plan.waves).items():
+    names = [wave.name for wave in plan.waves]
+    for name, count in Counter(names).items():
         if count > 1:
-            yield f"{count} waves are called {name!r}."
-    for wave in plan.waves:
+            last = len(names) - 1 - names[::-1].index(name)
+            yield f"waves[{last}].name", f"{count} waves are called {name!r}."
+    for index, wave in enumerate(plan.waves):
+        place = f"waves[{index}]"
         if not wave.sites:
-            yield f"Wave {wave.name!r} has no sites."
+            yield place, f"Wave {wave.name!r} has no sites."
         twice = len(wave.sites) - len(set(wave.sites))
         if twice:
-            yield f"Wave {wave.name!r} names {twice} sites twice."
+            yield place, f"Wave {wave.name!r} names {twice} sites twice."
         elsewhere = Counter(seen[site] for site in set(wave.sites) if site in seen)
         for other, count in elsewhere.items():
-            yield f"{count} sites are in wave {other!r} and in wave {wave.name!r}."
+            yield place, f"{count} sites are in wave {other!r} and in wave {wave.name!r}."
         seen |= dict.fromkeys(wave.sites, wave.name)
 
 
-def _gate_faults(plan: Plan) -> Iterator[str]:
-    for wave in plan.waves:
+def _gate_faults(plan: Plan) -> Iterator[Fault]:
+    for index, wave in enumerate(plan.waves):
         for kind, count in Counter(type(gate) for gate in wave.gates).items():
             if count > 1 and kind not in (FailureLimit, MetricLimit):
-                yield f"Wave {wave.name!r} has {count} gates of one kind ({kind.__struct_config__.tag})."
-        for gate in wave.gates:
+                tag = kind.__struct_config__.tag
+                yield f"waves[{index}]", f"Wave {wave.name!r} has {count} gates of one kind ({tag})."
+        for number, gate in enumerate(wave.gates):
             reason = _gate_fault(plan, wave, gate)
             if reason:
-                yield f"Wave {wave.name!r} {reason}."
+                yield f"waves[{index}].gates[{number}]", f"Wave {wave.name!r} {reason}."
 
 
 def _gate_fault(plan: Plan, wave: Wave, gate: Gate) -> str:
@@ -66,12 +77,15 @@ def _shortest_s(plan: Plan, wave: Wave) -> int:
     return starting + max(plan.times.soak_s, soak)
 
 
-def _other_faults(plan: Plan) -> Iterator[str]:
+def _other_faults(plan: Plan) -> Iterator[Fault]:
     if Failure.LOST in plan.retries:
-        yield "A lost site cannot be tried again: it is asked until it answers."
+        yield "retries.lost", "A lost site cannot be tried again: it is asked until it answers."
     if plan.actions.get(Failure.LOST) is Action.CONTINUE:
-        yield "A rollout cannot go on over lost sites: an update that cuts uplinks would reach every site."
+        yield (
+            "actions.lost",
+            "A rollout cannot go on over lost sites: an update that cuts uplinks would reach every site.",
+        )
     if plan.approvals.needed < len(set(plan.approvals.providers)):
-        yield "More providers must approve than approvals are needed."
+        yield "approvals.needed", "More providers must approve than approvals are needed."
     if plan.expiries.pause_s == 0 or plan.expiries.approval_s == 0:
-        yield "A pause or an approval that expires at once lets nobody act."
+        yield "expiries", "A pause or an approval that expires at once lets nobody act."

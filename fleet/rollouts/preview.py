@@ -17,7 +17,7 @@ from fleet.rollouts.engine.claims import DEFAULT_IN_FLIGHT, DEFAULT_SHARE
 from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.gates import Gate, Human, MinSample, SlaBudget, Soak
 from fleet.rollouts.plan import Plan, Wave
-from fleet.rollouts.plan_check import faults
+from fleet.rollouts.plan_check import placed_faults
 from fleet.rollouts.windows import Calendar, next_open
 
 _SHOWN: Final = 5
@@ -140,10 +140,11 @@ class WavePreview(Struct, frozen=True, kw_only=True):
 
 
 class Note(Struct, frozen=True):
-    """A sentence about the plan: a fault forbids it, a warning does not."""
+    """A sentence about the plan: a fault forbids it, a warning does not. `place`: the member that it is about."""
 
     level: Literal["fault", "warning"]
     sentence: str
+    place: str = ""
 
 
 class Preview(Struct, frozen=True, kw_only=True):
@@ -169,7 +170,7 @@ def preview(
     pace: Pace = Pace(),  # noqa: B008  (frozen)
 ) -> Preview:
     """What `plan` means for `sites` (by id) at `now`. `calendars` are the providers' own."""
-    notes = [Note("fault", sentence) for sentence in faults(plan)]
+    notes = [Note("fault", sentence, place) for place, sentence in placed_faults(plan)]
     unknown = sum(1 for wave in plan.waves for site in wave.sites if site not in sites)
     if unknown:
         notes.append(Note("fault", f"{unknown} sites of the plan do not exist."))

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from fleet.rollouts.views import commands, holding, listing, running, webhooks
+from fleet.rollouts.views import commands, holding, listing, planning, running, webhooks
 
 RUNNING = [
     path("rollouts/", listing.rollout_list, name="rollout_list"),
@@ -30,4 +30,9 @@ WEBHOOKS = [
     path("webhooks/<int:pk>/messages/<int:delivery>/again/", webhooks.webhook_redeliver, name="webhook_redeliver"),
 ]
 
-urlpatterns = [*RUNNING, *WEBHOOKS]
+PLANNING = [
+    path("rollouts/new/", planning.rollout_plan, name="rollout_plan"),
+    path("rollouts/<int:pk>/edit/", planning.rollout_edit, name="rollout_edit"),
+]
+
+urlpatterns = [*RUNNING, *PLANNING, *WEBHOOKS]

@@ -152,6 +152,14 @@ def field(bound: BoundField, wide: bool = False, cue: str = "") -> dict[str, Any
     }
 
 
+@register.simple_tag
+def plain_field(bound: BoundField, css: str, label: str = "") -> SafeString:
+    """The control of a form field alone; `label` is read out where nothing beside it says what it is."""
+    name = label or str(bound.label)
+    attrs: dict[str, str | bool] = {"class": f"{css} is-invalid" if bound.errors else css, "aria-label": name}
+    return bound.as_widget(attrs=attrs)
+
+
 @register.filter
 def bound(form: BaseForm, name: str) -> BoundField:
     """A field of a form by its name."""

@@ -15,8 +15,10 @@ from fleet.rollouts.plan import Plan, PlanError, plan_of
 from fleet.rollouts.preview import Cut, LeftOut, Note, PlanSite, Preview, cut, preview
 from fleet.rollouts.recipe import Recipe, read_recipe
 from fleet.rollouts.selectors.planning import calendars, ids_of, plan_sites, plannable, selected, usual_pace
+from fleet.standards.contents import ARCHITECTURE_LABEL, for_architecture
 from fleet.standards.models import Standard
 from fleet.standards.states import Severity
+from sites.drafts import DraftError
 from sites.models import Provider
 from sites.selectors.access import providers_in
 
@@ -69,8 +71,8 @@ def preview_of(drafted: Drafted, now: datetime) -> Preview | None:
         return None
     found = preview(plan, drafted.sites, now, calendars(), usual_pace(plan.times.soak_s))
     if not plan.site_count:
-        return replace(found, notes=(Note("fault", _why_nobody(drafted)),))
-    return replace(found, notes=(*found.notes, *_unheard(drafted, plan)))
+        return replace(found, notes=(Note("fault", _why_nobody(drafted), "select"),))
+    return replace(found, notes=(*_unsuited(drafted, plan), *found.notes, *_unheard(drafted, plan)))
 
 
 def _why_nobody(drafted: Drafted) -> str:
@@ -88,14 +90,27 @@ def _unheard(drafted: Drafted, plan: Plan) -> Iterator[Note]:
     there = {site.provider for pk, site in drafted.sites.items() if pk in planned}
     absent = sorted(set(plan.approvals.providers) - there)
     for slug in Provider.objects.filter(pk__in=absent).order_by("slug").values_list("slug", flat=True):
-        yield Note(
-            "fault", f"Provider {slug!r} must approve, but none of its sites is in the plan: it will not see it."
-        )
+        words = f"Provider {slug!r} must approve, but none of its sites is in the plan: it will not see it."
+        yield Note("fault", words, "approvals.providers")
+
+
+def _unsuited(drafted: Drafted, plan: Plan) -> Iterator[Note]:
+    """A fault for each architecture that sites of the plan have, and the standard no image for."""
+    planned = [drafted.sites[site] for wave in plan.waves for site in wave.sites if site in drafted.sites]
+    for name, count in sorted(Counter(site.labels.get(ARCHITECTURE_LABEL, "") for site in planned).items()):
+        try:
+            for_architecture(drafted.standard.content, name)
+        except DraftError as error:
+            words = f"{drafted.standard.name} does not suit {count} site{'' if count == 1 else 's'}: {error}"
+            yield Note("fault", words, "standard")
 
 
 def _cuts(who: Scope, recipe: Recipe) -> list[Cut]:
     named = {slug for wave in recipe.waves for slug in wave.sites or ()}
-    ids = ids_of(who, named) if named else {}
+    try:
+        ids = ids_of(who, named) if named else {}
+    except Invalid as error:
+        raise Invalid(error.message, details={_place_of(recipe, error): error.message}) from None
     return [
         Cut(
             name=wave.name,
@@ -108,6 +123,13 @@ def _cuts(who: Scope, recipe: Recipe) -> list[Cut]:
         )
         for wave in recipe.waves
     ]
+
+
+def _place_of(recipe: Recipe, error: Invalid) -> str:
+    """The first wave that names a site which is not there."""
+    unknown = set(error.details["sites"])
+    numbers = (number for number, wave in enumerate(recipe.waves) if unknown & set(wave.sites or ()))
+    return f"waves[{next(numbers, 0)}].sites"
 
 
 def _with_ids(who: Scope, rest: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from fleet.rollouts.states import ACTIVE, WAITING
 from fleet.rollouts.windows import Calendar
 from fleet.standards.models import Standard
 from fleet.standards.selectors import compliance
+from fleet.standards.selectors import standards as known
 from fleet.standards.selectors.judgement import conforming
-from fleet.standards.states import StandardState
+from fleet.standards.states import Severity, StandardState
 from sites.filters import of_kinds
 from sites.models import Site
-from sites.selectors.access import sites_in
+from sites.selectors.access import providers_in, regions_in, rings_in, sites_in
 from sites.states import Life
 
 OFFLINE_DAYS = 14
@@ -187,3 +188,31 @@ def plannable(name: object) -> Standard:
     if found.state != StandardState.PUBLISHED:
         raise Invalid(f"{found.name} is not published.", details={"standard": "not published"})
     return found
+
+
+def plan_choices(who: Scope) -> dict[str, list[tuple[str, str]]]:
+    """What a plan may name, as (value, words), by the field of the form that names it.
+
+    A standard says how many of the sites that follow it do not run it.
+    """
+    counts = compliance.counts_by(who, "standard")
+    standards = list(known.standards_in(who).exclude(state=StandardState.DRAFT))
+    published = [row for row in standards if row.state == StandardState.PUBLISHED]
+    providers = list(providers_in(who))
+    return {
+        "standard": [("", "Choose one…"), *((row.name, _standard_words(row, counts.get(row.pk))) for row in published)],
+        "follows": [("", "any"), *((row.name, row.name) for row in standards)],
+        "ring": [("", "any"), *known.rings_in(who).values_list("slug", "name")],
+        "providers": [(row.slug, row.name) for row in providers],
+        "approvers": [(str(row.pk), row.name) for row in providers],
+        "regions": [(name, name) for name in regions_in(who)],
+        "rings": [(name, name) for name in rings_in(who)],
+    }
+
+
+def _standard_words(row: Standard, counts: Mapping[str, int] | None) -> str:
+    words = [row.name, "security" if row.severity == Severity.SECURITY else ""]
+    followed = counts["sites"] if counts else 0
+    if counts and followed:
+        words.append(f"{followed - counts['conform']} of the {followed} that follow it differ")
+    return " · ".join(word for word in words if word)
