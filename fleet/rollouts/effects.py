@@ -28,6 +28,8 @@ from fleet.rollouts.states import (
 _NOBODY: Final[Mapping[int, str]] = {}
 # From so many sites on, a person types the number before it happens.
 TYPED_ABOVE: Final = 50
+# Whoever must stop a rollout at night is asked for no number first.
+WITHOUT_NUMBER: Final = ("pause", "freeze")
 _GONE: Final = (StepState.FAILED, StepState.ROLLED_BACK, StepState.ROLLBACK_WAITING)
 
 
@@ -49,7 +51,7 @@ class Effect(Struct, frozen=True, kw_only=True):
     @property
     def needs_typing(self) -> bool:
         """Whether the number of sites must be typed first."""
-        return self.sites > TYPED_ABOVE
+        return self.sites > TYPED_ABOVE and self.verb not in WITHOUT_NUMBER
 
     @property
     def key(self) -> str:

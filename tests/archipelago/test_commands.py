@@ -207,23 +207,23 @@ def test_what_cannot_be_done_now_or_by_this_person_is_said(terminal, play):
 
 # Agreeing ---------------------------------------------------------------------------------------------------
 def test_more_than_fifty_sites_are_typed(terminal, play, monkeypatch):
-    played = play(51, approvals={"needed": 1, "two_above": 1000})
+    played = play(52, caps={"in_flight": 1}, approvals={"needed": 1, "two_above": 1000})
     played.do(control.submit)
     it, before = terminal("manager"), contents()
     words = complaint(it.run("rollout", "approve", 1), 2)
-    assert words == "Nobody can be asked here: it touches 51 sites: give --yes-for N."
-    words = complaint(it.run("rollout", "approve", 1, "--yes-for", 50))
-    assert words == "It touches 51 sites, and --yes-for says 50. Nothing was done."
-    for typed in ("50\n", "yes\n", "\n", ""):
+    assert words == "Nobody can be asked here: it touches 52 sites: give --yes-for N."
+    words = complaint(it.run("rollout", "approve", 1, "--yes-for", 51))
+    assert words == "It touches 52 sites, and --yes-for says 51. Nothing was done."
+    for typed in ("51\n", "yes\n", "\n", ""):
         sit_down(monkeypatch, typed)
         assert "Nothing was done." in it.run("rollout", "approve", 1)[2]
     assert contents() == before
-    sit_down(monkeypatch, "51\n")
+    sit_down(monkeypatch, "52\n")
     status, out, err = it.run("rollout", "approve", 1)
     assert (status, "Done." in out) == (0, True), err
     tick()
     it = terminal("operator")
-    assert "Done." in it.ok("rollout", "pause", 1, "--reason", "at night")  # no number is asked for
+    assert "51 sites wait" in it.ok("rollout", "pause", 1, "--reason", "at night")  # no number is asked for
     assert "Done." in it.ok("rollout", "abort", 1, "--reason", "no", "--yes-for", 60)
 
 

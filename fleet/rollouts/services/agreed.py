@@ -6,14 +6,13 @@ from typing import Final
 from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid
 from fleet.kit.tenancy import Rights, Scope, scope
+from fleet.rollouts.effects import WITHOUT_NUMBER
 from fleet.rollouts.engine.commands import Choice
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.selectors.head import head
 from fleet.rollouts.selectors.offering import offered
 from fleet.rollouts.selectors.rollouts import sees_whole
 
-# Whoever must stop a rollout at night is asked for no number first.
-_WITHOUT_NUMBER: Final = ("pause", "freeze")
 # JSON holds moments to the millisecond, the database to the microsecond.
 _PRECISION: Final = timedelta(milliseconds=1)
 
@@ -45,7 +44,7 @@ def check_agreed(
         seen = head(row.pk, now) if whole else None
         found_effects = offered(actor, rights, row, seen, now)
         effect = next((one for one in found_effects if (one.verb, one.choice) == (verb, choice)), None)
-    if effect is None or verb in _WITHOUT_NUMBER:
+    if effect is None or verb in WITHOUT_NUMBER:
         return
     if sites is None and effect.needs_typing:
         words = f"It touches {effect.sites:,} sites: agree to them by sending their number."

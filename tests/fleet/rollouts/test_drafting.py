@@ -9,7 +9,7 @@ from django.utils import timezone
 from fleet.kit.errors import Invalid
 from fleet.kit.tenancy import scope
 from fleet.people.selectors import access_of
-from fleet.rollouts.effects import effect_of, effects, own_effects
+from fleet.rollouts.effects import Effect, effect_of, effects, own_effects
 from fleet.rollouts.engine.commands import Choice
 from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.selectors.drafting import Drafted, draft, preview_of
@@ -206,6 +206,8 @@ def test_effects_count_what_they_touch(play: Play):
     assert freeze is not None
     assert (stop.sites, freeze.sites, stop.needs_typing) == (3, 5, False)
     assert stop.words[0] == "No further site is begun: 3 sites wait. 2 sites at work finish."
+    many = {verb: Effect(verb=verb, label="", words=(), sites=51) for verb in ("pause", "freeze", "abort", "approve")}
+    assert [verb for verb, one in many.items() if one.needs_typing] == ["abort", "approve"]
 
 
 def test_the_question_of_a_wave_is_offered_until_it_is_answered_with_yes(play: Play):
