@@ -85,4 +85,5 @@ def _lines(seen: Json) -> Iterator[str]:
     for one in seen["left_out"]:
         yield f"Left out: {sites(one['sites'])}: {plain(one['reason'])}."
     for note in seen["notes"]:
-        yield f"{note['level'].upper()}: {plain(note['sentence'])}"
+        place = f" at {plain(note['place'])}" if note["place"] else ""
+        yield f"{note['level'].upper()}{place}: {plain(note['sentence'])}"

@@ -89,9 +89,12 @@ def _drafted(request: ScopedRequest, recipe: dict[str, Any], row: Rollout | None
 
 def _planned(request: ScopedRequest, recipe: dict[str, Any], row: Rollout | None = None, expect: str = "") -> Rollout:
     drafted, found = _drafted(request, recipe, row)
-    faults = [note.sentence for note in found.notes if note.level == "fault"]
+    faults = [note for note in found.notes if note.level == "fault"]
     if faults:
-        raise Invalid(" ".join(faults), details={"plan": faults})
+        details: dict[str, list[str]] = {}
+        for note in faults:
+            details.setdefault(note.place or "plan", []).append(note.sentence)
+        raise Invalid(" ".join(note.sentence for note in faults), details=details)
     made = plan_rollout(
         actor=request.who,
         rights=request.rights,

@@ -11,6 +11,7 @@ from math import ceil
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fleet.rollouts.engine.approvals import people_needed
 from fleet.rollouts.engine.claims import DEFAULT_IN_FLIGHT, DEFAULT_SHARE
@@ -173,12 +174,12 @@ def preview(
     notes = [Note("fault", sentence, place) for place, sentence in placed_faults(plan)]
     unknown = sum(1 for wave in plan.waves for site in wave.sites if site not in sites)
     if unknown:
-        notes.append(Note("fault", f"{unknown} sites of the plan do not exist."))
+        notes.append(Note("fault", f"{unknown} sites of the plan do not exist.", "waves"))
     start = max(now, plan.start_at or now)
     ends, waves, memo = (start, start), [], _Openings(plan, calendars or {})
-    for wave in plan.waves:
+    for index, wave in enumerate(plan.waves):
         known = [sites[site] for site in wave.sites if site in sites]
-        notes += _notes(wave, known, memo, start)
+        notes += [replace(note, place=f"waves[{index}]") for note in _notes(wave, known, memo, start)]
         ends = _ends(plan, wave, known, ends, memo, pace)
         waves.append(_wave(wave, known, ends))
     return Preview(

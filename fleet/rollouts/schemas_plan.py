@@ -51,9 +51,10 @@ class WavePreviewOut(Schema):
 
 
 class NoteOut(Schema):
-    """A sentence about the plan: a fault forbids it, a warning does not."""
+    """A sentence about the plan: a fault forbids it, a warning does not. `place` is the member that it is about."""
 
     level: Literal["fault", "warning"]
+    place: str
     sentence: str
 
 
@@ -108,7 +109,7 @@ def preview_out(
             }
             for wave in found.waves
         ],
-        "notes": [{"level": note.level, "sentence": note.sentence} for note in found.notes],
+        "notes": [{"level": note.level, "place": note.place, "sentence": note.sentence} for note in found.notes],
         "left_out": [{"reason": reason, "sites": count} for reason, count in reasons.most_common()],
     }
 

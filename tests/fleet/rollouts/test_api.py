@@ -79,15 +79,22 @@ def test_a_preview_says_what_forbids_a_plan_and_no_rollout_is_made_of_it(play, a
     client = api_client("operator")
     asked = recipe_for(it, waves=[{"name": "all"}], approvals={"needed": 1, "providers": ["absent"]})
     nobody = recipe_for(it, select={"text": "no-such-site"})
-    sentences = {
-        "Provider 'absent' must approve, but none of its sites is in the plan: it will not see it.": asked,
-        "No active site fits this selection.": nobody,
-    }
-    for sentence, recipe in sentences.items():
+    at_once = recipe_for(it, waves=[{"name": "all"}], expiries={"pause_s": 0})
+    never = {"begin": "2026-01-01T00:00:00", "end": None}
+    closed = recipe_for(it, waves=[{"name": "all"}], calendar={"freezes": [never]})
+    unheard = "Provider 'absent' must approve, but none of its sites is in the plan: it will not see it."
+    faults = [
+        ("approvals.providers", unheard, asked),
+        ("select", "No active site fits this selection.", nobody),
+        ("expiries", "A pause or an approval that expires at once lets nobody act.", at_once),
+        ("waves[0]", f"Wave 'all': the windows of 1 sites ({it.sites[0].name}) never open.", closed),
+    ]
+    for place, sentence, recipe in faults:
         seen = post(client, "/rollouts/preview", recipe).json()
-        assert (seen["may_start"], seen["notes"]) == (False, [{"level": "fault", "sentence": sentence}])
+        fault = {"level": "fault", "place": place, "sentence": sentence}
+        assert (seen["may_start"], seen["notes"]) == (False, [fault])
         error = assert_error(post(client, "/rollouts", recipe), 422, "invalid")
-        assert error["details"] == {"plan": [sentence]}
+        assert (error["message"], error["details"]) == (sentence, {place: [sentence]})
     report(it.sites[0], KERNEL, NEW_POS)
     (note,) = post(client, "/rollouts/preview", recipe_for(it)).json()["notes"]
     assert note["sentence"] == ("None of the 1 selected sites is left to change: 1 because runs the standard already.")
