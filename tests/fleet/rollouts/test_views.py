@@ -1,8 +1,10 @@
 """Pages of rollouts: the list, one that runs, its cells, one site of it; what providers see of them."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import brotli
 import pytest
 from django.utils import timezone
 
@@ -10,6 +12,7 @@ from fleet.kit.tenancy import scope
 from fleet.rollouts.models import SiteStep
 from fleet.rollouts.services import control
 from fleet.rollouts.services.ticking import tick
+from fleet.rollouts.views import running
 from tests.conftest import TEST
 from tests.fleet.rollouts.played import Played
 
@@ -30,7 +33,7 @@ def page_of(client: Any, it: Played, query: str = "", *, fragment: bool = False)
 
 # The list ---------------------------------------------------------------------------------------------------
 def test_the_list_begins_with_what_needs_a_person(play: Play, signed_in: Any):
-    running = play(1).run()
+    first = play(1).run()
     waits = play(1, name="summer")
     waits.do(control.submit)
     play(1, name="autumn")
@@ -43,7 +46,7 @@ def test_the_list_begins_with_what_needs_a_person(play: Play, signed_in: Any):
         ("Not started", 2),
         ("Ended", 0),
     ]
-    assert running.standard.name in response.content.decode()
+    assert first.standard.name in response.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -185,6 +188,17 @@ def test_cells_are_all_steps_and_then_what_changed(play: Play, signed_in: Any):
     assert (delta["plan"], delta["states"], len(delta["cells"][0])) == (it.rollout.plan_hash, [], 6)
     for nonsense in ("x", "9" * 30, "-1", "\u0663"):
         assert len(client.get(address, {"since": nonsense}).json()["cells"]) == 3
+
+
+def test_many_cells_are_sent_compressed_to_whom_can_read_them(play: Play, signed_in: Any, monkeypatch: Any):
+    monkeypatch.setattr(running, "LARGE", 1)
+    it = play(2)
+    client = signed_in("viewer")
+    plain = client.get(f"/rollouts/{it.rollout.pk}/cells.json")
+    small = client.get(f"/rollouts/{it.rollout.pk}/cells.json", headers={"Accept-Encoding": "gzip, br"})
+    assert (plain.get("Content-Encoding"), small["Content-Encoding"]) == (None, "br")
+    assert "Accept-Encoding" in small["Vary"]
+    assert len(json.loads(brotli.decompress(small.content))["cells"]) == len(plain.json()["cells"]) == 2
 
 
 # What a provider sees ---------------------------------------------------------------------------------------
