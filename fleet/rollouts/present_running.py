@@ -126,7 +126,8 @@ def waits_for(head: Head, now: datetime, names: Mapping[int, str]) -> str:
     if row.state is RolloutState.PLANNED:
         return "It waits for somebody to ask for approval."
     if row.state is RolloutState.AWAITING_APPROVAL:
-        return f"It waits for approval: {verdict(plan, head.plan_hash, head.approvals, now).missing(names)}."
+        missing = verdict(plan, head.plan_hash, head.approvals, now).missing(names)
+        return f"It waits for approval: {missing}." if missing else "All have agreed; the next tick counts them."
     if row.state is RolloutState.SCHEDULED:
         return "It waits for its time to start."
     if row.state is RolloutState.PAUSED:

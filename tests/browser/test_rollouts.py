@@ -124,7 +124,7 @@ def test_from_the_plan_to_the_rollback_by_clicking(stage: Stage, sign_in: SignIn
     boss.locator("#att-rollout-1").click()
     assert noc.locator("#do-approve").count() == 0
     press(boss, "approve", reason="go on")
-    expect(noc.locator("#do-start")).to_be_visible(timeout=WAIT_MS)
+    expect(noc.locator("#do-start")).to_be_visible(timeout=LONG_MS)
     press(noc, "start")
     expect(boss.locator(".rollsays")).to_contain_text("Wave 1 of 2, Canaries, is open", timeout=WAIT_MS)
     expect(boss.locator("#wave-0 .legendline")).to_contain_text("soaking", timeout=LONG_MS)
@@ -146,7 +146,7 @@ def started(stage: Stage, rollout: Rollout, sign_in: SignIn) -> None:
     for page, keys in ((noc, ["submit"]), (boss, ["approve"]), (noc, ["start"])):
         page.goto("/rollouts/1/")
         for key in keys:
-            expect(page.locator(f"#do-{key}")).to_be_visible(timeout=WAIT_MS)
+            expect(page.locator(f"#do-{key}")).to_be_visible(timeout=LONG_MS)
             press(page, key)
 
 

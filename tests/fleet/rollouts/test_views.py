@@ -90,6 +90,7 @@ def test_a_rollout_says_what_it_does_and_what_it_waits_for(play: Play, signed_in
     it.do(control.submit)
     assert "1 more person must approve" in page_of(client, it).context["waits"]
     it.do(control.approve, it.approver)
+    assert page_of(client, it).context["waits"] == "All have agreed; the next tick counts them."
     tick()
     context = page_of(client, it).context
     assert context["says"] == "Wave 1 of 2, wave 0, is open: 0 of 2 sites proven, 2 at work."
