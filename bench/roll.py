@@ -110,7 +110,7 @@ def _standard(name: str) -> Standard:
 
 
 def _recipe(standard: Standard, waves: int, in_flight: int) -> dict[str, Any]:
-    """All simulated sites in waves of the same size, with no soak; they carry the ring, the bench's machine does not."""
+    """All simulated sites in waves of the same size, with no soak. The bench's own machine does not carry the ring."""
     with scope(BENCH):
         sites = Site.objects.filter(life="active").exclude(uuid=HOST_SITE_UUID)
         sites.update(ring=RING)
