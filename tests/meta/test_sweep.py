@@ -40,8 +40,12 @@ pytestmark = pytest.mark.usefixtures("plain_static")
 FOREIGN_WORDS = (b"quagga", b"Quagga", b"Qville", b"Islands-Q", b"9.9.9-q", b"203.0.113.77", b"owner-q", b"ring-q")
 
 OWN = {
-    SITE: "own-site", PROVIDER: "own", STANDARD: "own-r1", RING: "own-ring",
-    ROLLOUT: "own-site", WEBHOOK: "1",
+    SITE: "own-site",
+    PROVIDER: "own",
+    STANDARD: "own-r1",
+    RING: "own-ring",
+    ROLLOUT: "own-site",
+    WEBHOOK: "1",
 }
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
