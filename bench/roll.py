@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ django.setup()
 
 from django.db import connections  # noqa: E402  (after django.setup)
 
+from agent.fleet_file import SiteSpec  # noqa: E402
+from agent.virtual_site import VirtualSite  # noqa: E402
 from fleet.kit.clock import database_now  # noqa: E402
 from fleet.kit.tenancy import Rights, Scope, job, scope  # noqa: E402
 from fleet.people.selectors import access_of  # noqa: E402
@@ -32,13 +35,18 @@ from fleet.rollouts.services.ticking import tick  # noqa: E402
 from fleet.stack.demo.company import HOST_SITE_UUID  # noqa: E402
 from fleet.standards.contents import expected_components, read_value, sha256_of  # noqa: E402
 from fleet.standards.models import Standard  # noqa: E402
+from sites.agent_client import PollResult, PollTarget  # noqa: E402
 from sites.models import Site  # noqa: E402
+from sites.selectors.polling import poll_targets  # noqa: E402
+from sites.services.reports import record_reports  # noqa: E402
 
 BENCH = job("bench")
 WORKLOAD = {"name": "pos", "image": "registry.example/pos@sha256:" + "6" * 64, "version": "9.9.9"}
 LAX = [{"type": "success_share", "share": 0.9}, {"type": "failures", "share": 0.1}]
 TICKS = 5
 PRESSES = 10
+BATCH = 1_000
+RING = "bench"
 
 # What sites would say of documents that they were handed.
 _SIGN = """
@@ -56,6 +64,24 @@ def main(what: str, answer: Path, *options: str) -> None:
     """Do it, and write what was found."""
     parts: dict[str, Callable[..., Any]] = {"plan": _plan, "tick": _tick, "begin": _begin, "press": _press}
     answer.write_text(json.dumps(parts[what](*(int(one) for one in options))))
+
+
+# Reports ----------------------------------------------------------------------------------------------------
+def _report_all() -> None:
+    """Each site has been polled once, just now, and answered as simulated sites do."""
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("UPDATE edge_sites_pollschedule SET due_at = now(), next_poll_at = now() + interval '1 day'")
+        cursor.execute("SELECT id FROM edge_sites_site WHERE life = 'active' ORDER BY id")
+        ids = [pk for (pk,) in cursor.fetchall()]
+    for begin in range(0, len(ids), BATCH):
+        record_reports([_polled(target) for target in poll_targets(ids[begin : begin + BATCH])], poller="bench")
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("VACUUM (ANALYZE)")
+
+
+def _polled(target: PollTarget) -> PollResult:
+    site = VirtualSite(SiteSpec(target.uuid, target.peer.address, target.site_id), time.time)
+    return PollResult(target, datetime.now(UTC), 5, site.make_now())
 
 
 # Planning ---------------------------------------------------------------------------------------------------
@@ -84,15 +110,15 @@ def _standard(name: str) -> Standard:
 
 
 def _recipe(standard: Standard, waves: int, in_flight: int) -> dict[str, Any]:
-    """Sites in waves of the same size, with no soak; the machine that the bench runs on is in none of them."""
+    """All simulated sites in waves of the same size, with no soak. The bench's own machine does not carry the ring."""
     with scope(BENCH):
-        found = Site.objects.filter(life="active").exclude(uuid=HOST_SITE_UUID).order_by("pk")
-        slugs = list(found.values_list("slug", flat=True))
-    size = -(-len(slugs) // waves)
+        sites = Site.objects.filter(life="active").exclude(uuid=HOST_SITE_UUID)
+        sites.update(ring=RING)
+        size = -(-sites.count() // waves)
     return {
         "name": standard.name,
         "standard": standard.name,
-        "select": {"sites": slugs},
+        "select": {"rings": [RING]},
         "waves": [{"name": f"wave {n}", "count": size, "gates": LAX} for n in range(waves)],
         "caps": {"in_flight": in_flight},
         "times": {"soak_s": 0},
@@ -101,6 +127,7 @@ def _recipe(standard: Standard, waves: int, in_flight: int) -> dict[str, Any]:
 
 def _plan(waves: int) -> dict[str, float]:
     """Seconds of each part: from a recipe to a plan, its preview, and its rows."""
+    _report_all()
     (actor, rights), _ = _people()
     recipe = _recipe(_standard("bench-plan"), waves, 500)
     found: dict[str, float] = {}
@@ -139,6 +166,7 @@ def _approved(name: str, waves: int, in_flight: int) -> Rollout:
 # Ticks ------------------------------------------------------------------------------------------------------
 def _tick(*changed: int) -> dict[str, Any]:
     """Milliseconds of ticks over steps that all run, with so many sites that changed since; the middle of several."""
+    _report_all()
     made = _approved("bench-tick", 1, 100_000)
     claims_s = _timed(lambda: _until_running(made.pk))
     with connections["owner"].cursor() as cursor:

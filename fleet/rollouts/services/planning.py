@@ -39,6 +39,16 @@ FROM unnest(%s::int[], %s::int[]) WITH ORDINALITY AS v(site_id, wave, n) JOIN ed
 ORDER BY v.n
 """
 
+# One row a site of the plan; an array in place of as many parameters.
+_THERE = """
+SELECT v.id, s.id, COALESCE(s.labels ->> %s, '') FROM unnest(%s::int[]) AS v(id)
+LEFT JOIN edge_sites_site s ON s.id = v.id AND s.life = %s
+"""
+_ELSEWHERE = """
+SELECT r.name, count(*) FROM rollouts_sitestep x JOIN rollouts_rollout r ON r.id = x.rollout_id
+WHERE x.site_id = ANY(%s) AND x.state = ANY(%s) AND r.state = ANY(%s) GROUP BY r.id, r.name ORDER BY r.id
+"""
+
 
 def plan_rollout(
     *,
@@ -102,31 +112,31 @@ def _read(values: Mapping[str, Any], standard: Standard, author: int) -> Plan:
 def _check(plan: Plan, standard: Standard) -> None:
     """Every site is there, is active, has an image in the standard, and is not at work in another rollout."""
     wanted = [site for wave in plan.waves for site in wave.sites]
-    sites = list(Site.objects.filter(pk__in=wanted, life=Life.ACTIVE).only("id", "name", "labels"))
-    missing = set(wanted) - {site.pk for site in sites}
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_THERE, [ARCHITECTURE_LABEL, wanted, str(Life.ACTIVE)])
+        rows = cursor.fetchall()
+    missing = sorted({pk for pk, found, _ in rows if found is None})
     if missing:
-        listed = ", ".join(str(pk) for pk in sorted(missing)[:_NAMED])
-        raise Invalid(
-            f"{len(missing)} sites are not there, or not active: {listed}.", details={"waves": sorted(missing)}
-        )
-    by_architecture = {site.labels.get(ARCHITECTURE_LABEL, ""): site for site in sites}
-    counts = Counter(site.labels.get(ARCHITECTURE_LABEL, "") for site in sites)
-    for architecture, site in by_architecture.items():
+        listed = ", ".join(str(pk) for pk in missing[:_NAMED])
+        raise Invalid(f"{len(missing)} sites are not there, or not active: {listed}.", details={"waves": missing})
+    one_of = {architecture: pk for pk, _, architecture in rows}
+    counts = Counter(architecture for _, _, architecture in rows)
+    for site in Site.objects.filter(pk__in=one_of.values()).order_by("pk"):
         try:
             content_for(standard, site)
         except Conflict as error:
-            raise Invalid(
-                f"{counts[architecture]} sites: {error.message}", details={"standard": error.message}
-            ) from None
-    _check_others(plan, wanted)
+            count = counts[site.labels.get(ARCHITECTURE_LABEL, "")]
+            raise Invalid(f"{count} sites: {error.message}", details={"standard": error.message}) from None
+    _check_others(wanted)
 
 
-def _check_others(plan: Plan, wanted: Sequence[int]) -> None:
+def _check_others(wanted: Sequence[int]) -> None:
     states = [str(state) for state in (*WAITING, *OPEN_STEPS)]
-    others = SiteStep.objects.filter(site__in=wanted, state__in=states, rollout__state__in=[str(s) for s in ACTIVE])
-    found = Counter(others.values_list("rollout__name", flat=True))
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_ELSEWHERE, [list(wanted), states, [str(state) for state in ACTIVE]])
+        found = cursor.fetchall()
     if found:
-        sentences = [f"{count} of these sites are in {name!r}, which still runs." for name, count in found.items()]
+        sentences = [f"{count} of these sites are in {name!r}, which still runs." for name, count in found]
         raise Invalid(" ".join(sentences), details={"waves": sentences})
 
 

@@ -1,7 +1,9 @@
 """What users of other engines ask for and do not get: a test named after each request that belongs to rollouts."""
 
+import re
 from datetime import datetime, time, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from fleet.rollouts.gates import Human
 from fleet.rollouts.plan import Approvals, Caps, Lane, Patience, Retry, Times
 from fleet.rollouts.states import Failure, Pause, RolloutState, StepState, Wait
 from fleet.rollouts.windows import Calendar, Weekly
+from fleet.stack.state import ROOT
 from tests.fleet.rollouts.stage import START, Stage, make_plan, wave
 
 
@@ -192,3 +195,11 @@ def test_uptane_server_13_a_veto_counts_until_the_start():
     stage.approve(3, yes=False)
     stage.run(3_700)
     assert (stage.rollout.state, stage.given()) == (RolloutState.EXPIRED, [])
+
+
+def test_the_docs_name_a_test_for_each_request():
+    text = (ROOT / "docs" / "rollouts.md").read_text()
+    listed = re.findall(r"`(test_\w+)`", text.partition("<!-- asked: begin -->")[2].partition("<!-- asked: end -->")[0])
+    written = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert len(listed) == 15
+    assert [name for name in listed if f"def {name}(" not in written] == []
