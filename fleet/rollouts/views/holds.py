@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpResponse, HttpResponseRedirect
@@ -18,7 +19,9 @@ from fleet.kit.http import ScopedRequest
 from fleet.kit.tenancy import Limit, scope
 from fleet.rollouts.forms import HoldForm
 from fleet.rollouts.present_plan import sites_text
+from fleet.rollouts.recipe import Selection
 from fleet.rollouts.selectors.holding import held_now, holds_of, waiting_for
+from fleet.rollouts.selectors.planning import selected
 from fleet.rollouts.selectors.rollouts import get_hold
 from fleet.rollouts.services import holds as services
 from fleet.rollouts.views.starting import selection
@@ -138,8 +141,21 @@ def _form(request: ScopedRequest, kinds: list[tuple[str, str]], *, begins: bool)
     }
     if not begins:
         return HoldForm(request.POST, **options)
-    picked = selection(request.who, request.POST if request.method == "POST" else request.GET).get("sites", [])
+    picked = _picked(request)
     return HoldForm(initial={"what": "sites" if picked else kinds[0][0], "sites": picked}, **options)
+
+
+def _picked(request: ScopedRequest) -> list[str]:
+    """Short names of the sites that were picked, or filtered, on another page."""
+    given = selection(request.who, request.POST if request.method == "POST" else request.GET)
+    if "sites" in given or not given:
+        return list(given.get("sites", []))
+    found = sites_in(request.who).filter(pk__in=selected(request.who, msgspec.convert(given, Selection)))
+    slugs = list(found.order_by("slug").values_list("slug", flat=True)[: MOST + 1])
+    if len(slugs) <= MOST:
+        return slugs
+    messages.warning(request, f"More than {MOST} sites pass these filters; hold a region or a provider instead.")
+    return []
 
 
 def _hold(request: ScopedRequest, given: dict[str, Any]) -> str:

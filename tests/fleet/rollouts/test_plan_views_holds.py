@@ -105,7 +105,8 @@ def test_picked_sites_stand_in_the_form(signed_in: Any, make_site: Any):
     client = signed_in("operator")
     shown = client.post("/rollouts/holds/new/", {"do": "begin", "pick": [str(site.pk)]})
     assert shown.context["form"]["sites"].value() == "a"
-    assert client.get("/rollouts/holds/new/?sites=a").context["form"]["sites"].value() == "a"
+    for query in ("sites=a", "from=map&query=region%3DDACH&sites=", "from=sites&query=q%3Dberlin"):
+        assert client.get(f"/rollouts/holds/new/?{query}").context["form"]["sites"].value() == "a", query
     assert held() == []
 
 
