@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from fleet.rollouts.views import commands, holding, listing, planning, running, webhooks
+from fleet.rollouts.views import calendars, commands, holding, holds, listing, planning, running, webhooks
 
 RUNNING = [
     path("rollouts/", listing.rollout_list, name="rollout_list"),
@@ -33,6 +33,12 @@ WEBHOOKS = [
 PLANNING = [
     path("rollouts/new/", planning.rollout_plan, name="rollout_plan"),
     path("rollouts/<int:pk>/edit/", planning.rollout_edit, name="rollout_edit"),
+    path("rollouts/holds/", holds.hold_list, name="hold_list"),
+    path("rollouts/holds/new/", holds.hold_new, name="hold_new"),
+    path("rollouts/holds/<int:pk>/lift/", holds.hold_lift, name="hold_lift"),
+    path("rollouts/holds/<int:pk>/override/", holds.hold_override, name="hold_override"),
+    path("rollouts/calendars/", calendars.calendar_page, name="calendars"),
+    path("rollouts/calendars/<slug:slug>/edit/", calendars.calendar_edit, name="calendar_edit"),
 ]
 
 urlpatterns = [*RUNNING, *PLANNING, *WEBHOOKS]

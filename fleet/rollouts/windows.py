@@ -87,6 +87,23 @@ def openings(calendar: Calendar, zone: str, begin: datetime, end: datetime) -> l
     return sorted((max(a, begin), min(b, end)) for a, b in spans if a < end and b > begin)
 
 
+def day_of(zone: str, day: date) -> tuple[datetime, datetime]:
+    """When a day begins and ends on a clock in `zone`, in UTC: 23 to 25 hours."""
+    begin, end = (_instant(datetime.combine(one, time()), zone) for one in (day, day + _DAY))
+    return begin, end
+
+
+def freezes_in(calendar: Calendar, zone: str, begin: datetime, end: datetime) -> list[tuple[datetime, datetime, str]]:
+    """Freezes between `begin` and `end` in UTC, each with its reason."""
+    found = []
+    for freeze in calendar.freezes:
+        a = _instant(freeze.begin, zone)
+        b = _instant(freeze.end, zone) if freeze.end else _NEVER
+        if a < end and b > begin:
+            found.append((max(a, begin), min(b, end), freeze.reason))
+    return sorted(found)
+
+
 def _opens(calendar: Calendar, zone: str, at: datetime) -> datetime | None:
     """The first moment from `at` on at which this calendar is open."""
     for _ in range(_MAX_STEPS):

@@ -22,7 +22,6 @@ const feature = (site) => ({
   geometry: { type: "Point", coordinates: [site.lon, site.lat] },
 });
 
-const point = (site) => ({ type: "FeatureCollection", features: site ? [feature(site)] : [] });
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** The map of one fleet. */
@@ -37,6 +36,7 @@ export class FleetMap {
     this.passes = passes;
     this.shown = new Set();
     this.rings = 0;
+    this.picked = [];
     this.data = { sites: this.collection() };
     this.palette = readPalette();
     this.ratio = Math.min(2, Math.max(1, window.devicePixelRatio));
@@ -128,7 +128,7 @@ export class FleetMap {
   repaint() {
     this.palette = readPalette();
     this.data.sites = this.collection();
-    this.data.selected = point(this.selected);
+    this.data.selected = this.marks();
     this.rings = 0;
     this.map.setStyle(this.style(), { diff: false });
   }
@@ -191,7 +191,26 @@ export class FleetMap {
       this.map.easeTo({ center: [site.lon, site.lat], zoom, duration, padding: this.padding() });
     }
     await this.ready;
-    this.map.getSource("selected").setData(point(site));
+    this.map.getSource("selected").setData(this.marks());
+  }
+
+  /** Marks these sites as picked, beside the one that is selected. */
+  async mark(sites) {
+    if (sites.length === 0 && this.picked.length === 0) return;
+    this.picked = sites;
+    await this.ready;
+    this.map.getSource("selected").setData(this.marks());
+  }
+
+  marks() {
+    const sites = this.selected ? [this.selected, ...this.picked] : this.picked;
+    return { type: "FeatureCollection", features: sites.map(feature) };
+  }
+
+  /** Where a site is drawn, in pixels from the map's corner. */
+  place(site) {
+    const { x, y } = this.map.project([site.lon, site.lat]);
+    return [x, y];
   }
 
   /** Room that panels over the map take, in pixels, from the page's own layout. */

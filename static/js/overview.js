@@ -2,6 +2,7 @@
 
 import { filterQuery, isOpen, parseFilters, predicate, toggled } from "./filters.js";
 import { Fleet } from "./fleet.js";
+import { startPicking } from "./picking.js";
 import { toast } from "./toasts.js";
 
 const page = document.querySelector("[data-overview]");
@@ -15,6 +16,7 @@ let early = [];
 let filters = parseFilters(location.search);
 let selected = new URLSearchParams(location.search).get("site");
 
+const paintPicked = startPicking(() => ({ filters, fleet, map }));
 const snapshot = fetchSnapshot();
 const mapModule = import("./map.js");
 
@@ -41,6 +43,7 @@ function paintFigures() {
   }
   const clear = document.querySelector("[data-filters-clear]");
   if (clear) clear.hidden = isOpen(filters);
+  paintPicked();
 }
 
 function paintForm() {

@@ -8,7 +8,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 SITE, PROVIDER, PLAIN, ACCOUNT, MACHINE, API = "site", "provider", "plain", "account", "machine", "api"
 STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
-ROLLOUT = "rollout"
+ROLLOUT, HOLD = "rollout", "hold"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,14 @@ PAGES = (
     Route("standards/<str:name>/give/", STANDARD, GET_POST),
     Route("rollouts/", PLAIN),
     Route("overview/rollouts/", PLAIN),
+    Route("rollouts/new/", PLAIN, GET_POST),
+    Route("rollouts/holds/", PLAIN),
+    Route("rollouts/holds/new/", PLAIN, GET_POST),
+    *(Route(f"rollouts/holds/<int:pk>/{step}/", HOLD, POST) for step in ("lift", "override")),
+    Route("rollouts/calendars/", PLAIN),
+    Route("rollouts/calendars/<slug:slug>/edit/", PROVIDER, GET_POST),
     Route("rollouts/<int:pk>/", ROLLOUT),
+    Route("rollouts/<int:pk>/edit/", ROLLOUT, GET_POST),
     Route("rollouts/<int:pk>/cells.json", ROLLOUT),
     Route("rollouts/<int:pk>/sites/<slug:slug>/", ROLLOUT),
     Route("rollouts/<int:pk>/lift/", ROLLOUT, POST),

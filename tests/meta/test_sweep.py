@@ -307,7 +307,8 @@ def test_a_rollout_shows_the_own_part_and_takes_no_word(client_of, member):
     before = contents()
     for route, method in ROLLOUT_CALLS:
         response = call(client, route, method, "own-site", body, fragment=method == "GET" and "/do/" not in route.path)
-        expected = 403 if "/do/" in route.path else 404 if route.path.endswith("/lift/") else 200
+        is_told = "/do/" in route.path or route.path.endswith("/edit/")
+        expected = 403 if is_told else 404 if route.path.endswith("/lift/") else 200
         assert response.status_code == expected, route
         assert_nothing_foreign(response)
     assert_nothing_foreign(client.get("/rollouts/1/"))
@@ -327,6 +328,10 @@ def test_a_rollout_elsewhere_is_404_like_what_is_not(client_of, member):
             assert_nothing_foreign(found[-1])
         assert found[0].content == found[1].content
     assert client.get("/rollouts/1/sites/quagga-site/").status_code == 404
+    for what in ("lift", "override"):
+        found = [client.post(f"/rollouts/holds/{number}/{what}/", {"reason": "because"}) for number in (2, 999)]
+        assert [one.status_code for one in found] == [404, 404], what
+        assert found[0].content == found[1].content
     assert contents() == before
 
 
@@ -548,7 +553,7 @@ def test_other_methods_are_refused(fleet, signed_in, route):
         head = client.head(route.at(slug))
         # What cannot be done to a rollout now leads back to it.
         assert (head.status_code, head.content) == (
-            302 if "/do/" in route.path and head.status_code == 302 else 200,
+            302 if route.about == ROLLOUT and head.status_code == 302 else 200,
             b"",
         )
     assert contents() == before
