@@ -180,6 +180,9 @@ def preview(
     for index, wave in enumerate(plan.waves):
         known = [sites[site] for site in wave.sites if site in sites]
         notes += [replace(note, place=f"waves[{index}]") for note in _notes(wave, known, memo, start)]
+        if min(_openings(known, ends[0], memo), default=start) > ends[0] + timedelta(seconds=plan.patience.defer_s):
+            words = "none of its sites is open before its patience is over, so it will be held"
+            notes.append(Note("warning", f"Wave {wave.name!r}: {words}.", f"waves[{index}]"))
         ends = _ends(plan, wave, known, ends, memo, pace)
         waves.append(_wave(wave, known, ends))
     return Preview(
@@ -277,7 +280,8 @@ def _ends(
     patience = begins[1] + timedelta(seconds=plan.patience.defer_s)
     opens_first = min(first, default=begins[0])
     opens_last = max((min(at, patience) for at in last), default=begins[1])
-    return opens_first + timedelta(seconds=best_s), opens_last + timedelta(seconds=worst_s)
+    last_end = opens_last + timedelta(seconds=worst_s)
+    return min(opens_first + timedelta(seconds=best_s), last_end), last_end
 
 
 def _openings(sites: Sequence[PlanSite], at: datetime, memo: _Openings) -> set[datetime]:

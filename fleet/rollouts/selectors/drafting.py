@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from fleet.kit.errors import Invalid
 from fleet.kit.tenancy import Scope
+from fleet.rollouts.models import Hold
 from fleet.rollouts.plan import Plan, PlanError, plan_of
 from fleet.rollouts.preview import Cut, LeftOut, Note, PlanSite, Preview, cut, preview
 from fleet.rollouts.recipe import Recipe, read_recipe
@@ -23,6 +24,7 @@ from sites.models import Provider
 from sites.selectors.access import providers_in
 
 _REASONS = 5
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ def preview_of(drafted: Drafted, now: datetime) -> Preview | None:
     found = preview(plan, drafted.sites, now, calendars(), usual_pace(plan.times.soak_s))
     if not plan.site_count:
         return replace(found, notes=(Note("fault", _why_nobody(drafted), "select"),))
-    return replace(found, notes=(*_unsuited(drafted, plan), *found.notes, *_unheard(drafted, plan)))
+    return replace(
+        found, notes=(*_unsuited(drafted, plan), *found.notes, *_unheard(drafted, plan), *_held(drafted, plan, now))
+    )
 
 
 def _why_nobody(drafted: Drafted) -> str:
@@ -92,6 +96,26 @@ def _unheard(drafted: Drafted, plan: Plan) -> Iterator[Note]:
     for slug in Provider.objects.filter(pk__in=absent).order_by("slug").values_list("slug", flat=True):
         words = f"Provider {slug!r} must approve, but none of its sites is in the plan: it will not see it."
         yield Note("fault", words, "approvals.providers")
+
+
+def _held(drafted: Drafted, plan: Plan, now: datetime) -> Iterator[Note]:
+    """A warning for each wave of which sites are held now."""
+    holds = list(Hold.objects.filter(lifted_at=None, until__gt=now).order_by("until"))
+    if plan.severity == "security":
+        holds = [hold for hold in holds if len(hold.overridden_by) < 2]
+    for index, wave in enumerate(plan.waves):
+        known = [drafted.sites[site] for site in wave.sites if site in drafted.sites]
+        held = [site for site in known if any(_covers(hold, site) for hold in holds)]
+        if held:
+            names = ", ".join(site.name for site in held[:_NAMED]) + (", …" if len(held) > _NAMED else "")
+            words = f"{len(held)} of its {len(known)} sites are held now and wait ({names})"
+            yield Note("warning", f"Wave {wave.name!r}: {words}.", f"waves[{index}]")
+
+
+def _covers(hold: Hold, site: PlanSite) -> bool:
+    if hold.site_id is not None:
+        return hold.site_id == site.id
+    return hold.provider_id in (None, site.provider) and hold.region in ("", site.region)
 
 
 def _unsuited(drafted: Drafted, plan: Plan) -> Iterator[Note]:

@@ -1,17 +1,19 @@
 """The guided plan without a browser: what it says before anything is kept, where faults stand, saving, rights."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from fleet.kit.tenancy import scope
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.recipe import USUAL_WAVES, read_recipe
-from fleet.rollouts.services import control
+from fleet.rollouts.services import control, holds
 from fleet.rollouts.services.ticking import tick
-from tests.conftest import TEST
+from tests.conftest import TEST, everything
 from tests.fleet.rollouts.played import NEW, Played
 from tests.fleet.standards.factories import OTHER_IMAGE, make_standard, report
 from tests.sites.builders import KERNEL, POS
@@ -125,6 +127,23 @@ def test_another_one_begins_from_an_old_one(signed_in: Any, sites: Any):
     response = client.get(f"/rollouts/new/?again={row.pk}")
     assert (response.context["form"]["standard"].value(), names(response)) == ("r2", ["canary", "rest"])
     assert client.get("/rollouts/new/?again=999").status_code == 404
+
+
+def test_what_is_held_now_is_said_of_its_wave(signed_in: Any, sites: Any):
+    until = timezone.now() + timedelta(hours=4)
+    for what in ({"site": sites[1]}, {"provider": sites[5].provider}, {"region": "NORDICS"}):
+        holds.hold(actor=TEST, rights=everything(), reason="stocktaking", until=until, **what)
+    response = signed_in("operator").post("/rollouts/new/", body({"name": "all"}, do="preview"))
+    assert "Wave 'all': 2 of its 6 sites are held now and wait (Shop 1, Shop 5)." in response.context["warnings"]
+
+
+def test_a_wave_that_opens_after_its_patience_is_told_and_its_end_is_a_range(signed_in: Any, sites: Any):
+    # A window of an hour a week that does not begin within a minute: whatever day it is.
+    day = str((timezone.now().weekday() + 3) % 7)
+    window = {"o-TOTAL_FORMS": "1", "o-0-days": [day], "o-0-begin": "03:00", "o-0-end": "04:00"}
+    response = signed_in("operator").post("/rollouts/new/", body({"name": "all"}, do="preview", **window))
+    assert any("none of its sites is open before its patience is over" in one for one in response.context["warnings"])
+    assert all(wave["seen"].ends[0] <= wave["seen"].ends[1] for wave in response.context["waves_seen"])
 
 
 # What is wrong, where it stands ------------------------------------------------------------------------------
