@@ -85,6 +85,8 @@ def test_a_rollout_is_planned_by_clicking_and_faults_show_as_one_types(sign_in: 
     expect(page.locator("#id_w-3-name")).to_be_visible()
     page.get_by_label("Take wave 4 out").click()
     expect(page.locator("#id_w-3-name")).to_have_count(0)
+    # Approved, it waits for its day: so it can still be edited.
+    page.locator("#id_start_at").fill("2031-06-01T10:00")
     page.locator("#id_name").fill("Winter kernels")
     page.locator("#plan-ask").click()
     expect(page.get_by_role("heading", name="Winter kernels")).to_be_visible()
