@@ -89,6 +89,7 @@ def test_a_rollout_is_planned_by_clicking_and_faults_show_as_one_types(sign_in: 
     page.locator("#id_start_at").fill("2031-06-01T10:00")
     page.locator("#id_name").fill("Winter kernels")
     page.locator("#plan-ask").click()
+    page.locator("#do-it").click()
     expect(page.get_by_role("heading", name="Winter kernels")).to_be_visible()
     _approved(stage)
     page.reload()

@@ -17,7 +17,6 @@ from fleet.rollouts.models import Rollout
 from fleet.rollouts.present_plan import group_lines
 from fleet.rollouts.present_preview import preview_context
 from fleet.rollouts.selectors.rollouts import approvals_of, get_rollout
-from fleet.rollouts.services import control
 from fleet.rollouts.services.planning import plan_rollout
 from fleet.rollouts.states import RolloutEvent, RolloutState, allowed
 from fleet.rollouts.views.plan_look import look, put_fault
@@ -87,11 +86,9 @@ def _save(request: ScopedRequest, page: Page, *, asks: bool) -> HttpResponse:
     except Conflict as error:
         page.conflict = error.message
         return _show(request, page, status=409)
-    if asks:
-        control.submit(actor=request.who, rights=request.rights, rollout=made, expect=made.plan_hash)
-    words = "and waits for approval" if asks else "Nothing happens before it was approved"
-    messages.success(request, f"The plan {made.name} is kept{' ' if asks else '. '}{words}.")
-    return HttpResponseRedirect(reverse("rollout", args=[made.pk]))
+    messages.success(request, f"The plan {made.name} is kept. Nothing happens before it was approved.")
+    # Asking is a command as any other: its own page says what it does, and is guarded.
+    return HttpResponseRedirect(reverse("rollout_do_submit" if asks else "rollout", args=[made.pk]))
 
 
 # Pages ------------------------------------------------------------------------------------------------------

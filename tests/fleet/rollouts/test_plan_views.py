@@ -243,10 +243,12 @@ def test_without_a_name_it_is_called_by_what_it_does(signed_in: Any, sites: Any)
     assert [row.name for row in rollouts()] == ["r2: all active sites"]
 
 
-def test_saving_may_ask_for_approval_at_once(signed_in: Any, sites: Any):
-    signed_in("operator").post("/rollouts/new/", body(do="ask"))
-    tick()
-    assert [row.state for row in rollouts()] == ["awaiting_approval"]
+def test_saving_may_lead_on_to_asking_for_approval(signed_in: Any, sites: Any):
+    client = signed_in("operator")
+    response = client.post("/rollouts/new/", body(do="ask"))
+    (row,) = rollouts()
+    assert (response["Location"], row.state) == (f"/rollouts/{row.pk}/do/submit/", "planned")
+    assert client.get(response["Location"]).status_code == 200
 
 
 def saved(client: Client) -> Rollout:
@@ -258,6 +260,8 @@ def test_an_edit_after_approval_warns_and_voids_it(signed_in: Any, sites: Any, a
     client = signed_in("operator")
     client.post("/rollouts/new/", body(do="ask", start_at="2027-06-01T10:00", start_zone="Europe/Berlin"))
     (row,) = rollouts()
+    actor, rights = access("operator")
+    control.submit(actor=actor, rights=rights, rollout=row, expect=row.plan_hash)
     actor, rights = access("manager")
     control.approve(actor=actor, rights=rights, rollout=row, expect=row.plan_hash)
     tick()
