@@ -10,7 +10,7 @@ from fleet.kit.errors import Conflict
 from fleet.kit.tenancy import DEFAULT
 from fleet.rollouts.engine.actions import DocumentKind, GiveOut
 from fleet.rollouts.models import Attempt, Rollout, SiteStep
-from fleet.rollouts.services.origins import From, origins
+from fleet.rollouts.services.origins import From, origins, way_back
 from fleet.standards.models import Standard
 from fleet.standards.selectors.standards import content_for
 from sites.models import DesiredDocument, Site, SiteDesired
@@ -70,7 +70,7 @@ class Desk:
         if give.kind is DocumentKind.ROLLBACK:
             if step.origin_document is None:
                 raise Conflict("no_origin")
-            return step.origin_document.content, False
+            return way_back(step.origin_document.content, self._standard.content, step.origin_components), False
         if step.document is None:
             raise Conflict(f"{site.name} has no document of this rollout")
         return step.document.content, give.kind is DocumentKind.FREEZE

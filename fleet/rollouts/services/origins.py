@@ -12,7 +12,7 @@ from django.db import connections
 
 from fleet.kit.tenancy import DEFAULT
 from fleet.rollouts.engine.facts import Origin
-from fleet.standards.contents import expected_components
+from fleet.standards.contents import KERNEL_NAME, expected_components
 from sites.models import DesiredDocument, Site, SiteDesired
 from sites.selectors.desired import standing_of
 
@@ -73,6 +73,35 @@ def shows(reported: Reported, content: Mapping[str, Any]) -> bool:
         elif version != wanted["version"]:
             return False
     return True
+
+
+def way_back(content: Mapping[str, Any], standard: Mapping[str, Any], components: str) -> dict[str, Any]:
+    """What leads a site back to the document `content`, at which it reported the set of components of that digest.
+
+    Kernel and packages that a document does not name are left alone: those that the standard changes, and the origin
+    never named, are named as the site reported them. (An agent's wheel that nobody gave out cannot be.)
+    """
+    changed, own = standard.get("os") or {}, content.get("os") or {}
+    packages, kernel = dict(own.get("packages", {})), own.get("kernel")
+    unnamed = sorted(set(changed.get("packages", {})) - set(packages))
+    takes_kernel = bool(changed.get("kernel")) and kernel is None
+    if not unnamed and not takes_kernel:
+        return dict(content)
+    reported = _set_of(components)
+    if takes_kernel:
+        kernel = reported.get(("kernel", KERNEL_NAME), (None, None))[0]
+    packages |= {name: reported["os", name][0] for name in unnamed if ("os", name) in reported}
+    reboot = own.get("reboot", "never")
+    if reboot == "never":
+        reboot = changed.get("reboot", "never")
+    return {**content, "os": {"packages": packages, "kernel": kernel, "reboot": reboot}}
+
+
+def _set_of(digest: str) -> Reported:
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute("SELECT components::text FROM edge_sites_componentset WHERE digest = %s", [digest])
+        row = cursor.fetchone()
+    return _by_name(row[0]) if row else {}
 
 
 def _shown_before(site_ids: Sequence[int], reported: Mapping[int, tuple[str, Reported]]) -> dict[int, From]:

@@ -9,8 +9,8 @@ from agent.protocol import Component
 from fleet.rollouts.services import control
 from fleet.rollouts.services.origins import shows
 from fleet.rollouts.services.ticking import tick
-from tests.fleet.rollouts.played import Played
-from tests.fleet.standards.factories import OTHER_IMAGE, report
+from tests.fleet.rollouts.played import NEW_POS, Played
+from tests.fleet.standards.factories import OTHER_IMAGE, make_standard, report
 from tests.sites.builders import KERNEL, POS
 from tests.sites.told import WORKLOADS, document, receipt, standing
 
@@ -59,6 +59,32 @@ def test_a_site_that_says_applied_and_runs_the_old_image_goes_back_to_the_old_im
     tick()
     assert it.newest(0).content["workloads"] == WORKLOADS
     it.applied(0, pos=POS)
+    tick()
+    assert it.states() == "rolled_back"
+
+
+def test_a_kernel_and_packages_that_the_origin_never_named_go_back_too(play: Play) -> None:
+    it = play(1)
+    new = Component("kernel", "linux", "6.1.0-22-amd64")
+    curl = Component("os", "curl", "8.0-1")
+    report(it.sites[0], KERNEL, POS, curl)
+    os = {"packages": {"curl": "8.0-2"}, "kernel": new.version, "reboot": "if_required"}
+    it.standard = make_standard("2026.11-r3", {**it.standard.content, "os": os})
+    it.rollout = it.plan(it.rollout, standard=it.standard.name)
+    it.run()
+    it.says(0, state="applied")
+    report(it.sites[0], new, NEW_POS, Component("os", "curl", "8.0-2"))
+    tick()
+    assert it.states() == "proven"
+    it.do(control.roll_back, reason="no")
+    tick()
+    assert it.newest(0).content["workloads"] == WORKLOADS
+    assert it.newest(0).content["os"] == {**os, "packages": {"curl": "8.0-1"}, "kernel": KERNEL.version}
+    it.says(0, state="applied")
+    report(it.sites[0], new, POS, curl)
+    tick()
+    assert it.states() == "rolling_back"
+    report(it.sites[0], KERNEL, POS, curl)
     tick()
     assert it.states() == "rolled_back"
 
