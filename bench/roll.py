@@ -59,6 +59,12 @@ UPDATE edge_sites_sitedesired t SET reported_epoch = t.epoch, reported_version =
 WHERE site_id IN (SELECT site_id FROM rollouts_sitestep WHERE rollout_id = %s AND state = ANY(%s) ORDER BY id LIMIT %s)
 """
 
+_END_OTHERS = """
+UPDATE rollouts_sitestep SET state = 'skipped', slot = false, due_at = NULL
+WHERE rollout_id IN (SELECT id FROM rollouts_rollout WHERE name NOT LIKE 'bench%');
+UPDATE rollouts_rollout SET state = 'aborted', is_live = false WHERE name NOT LIKE 'bench%'
+"""
+
 
 def main(what: str, answer: Path, *options: str) -> None:
     """Do it, and write what was found."""
@@ -111,6 +117,8 @@ def _standard(name: str) -> Standard:
 
 def _recipe(standard: Standard, waves: int, in_flight: int) -> dict[str, Any]:
     """All simulated sites in waves of the same size, with no soak. The bench's own machine does not carry the ring."""
+    with connections["owner"].cursor() as cursor:  # those of the demo would have some of the sites
+        cursor.execute(_END_OTHERS)
     with scope(BENCH):
         sites = Site.objects.filter(life="active").exclude(uuid=HOST_SITE_UUID)
         sites.update(ring=RING)
@@ -218,13 +226,13 @@ def _press(pk: int) -> dict[str, Any]:
         time.sleep(dice.uniform(1.5, 3.0))
         pressed_at, began_s = _clock(), time.perf_counter()
         control.pause(actor=actor, rights=rights, rollout=row, expect=row.plan_hash, reason="bench")
-        answered_s = time.perf_counter() - began_s
+        answered_s, answered_at = time.perf_counter() - began_s, _clock()
         time.sleep(2.5)
         with connections["owner"].cursor() as cursor:
             cursor.execute(
                 "SELECT extract(epoch FROM max(given_at) - %s)::float8, count(*) FILTER (WHERE given_at > %s)"
                 " FROM rollouts_attempt WHERE rollout_id = %s",
-                [pressed_at, pressed_at, pk],
+                [pressed_at, answered_at, pk],
             )
             last_s, after = cursor.fetchone()
         found.append({"answered_s": answered_s, "last_claim_s": max(0.0, last_s or 0.0), "claims_after": after})

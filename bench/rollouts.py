@@ -89,10 +89,11 @@ def rollout_stop(say: Say, *, quick: bool) -> Figure:
     late = sum(press["claims_after"] for press in presses)
     said = (
         f"{len(presses)} presses while {made['sites']:,} sites are rolled out to, {max(1, sites // 100)} at once: the "
-        f"answer came within {answered_s:.2f} s; {late} claims were made between a press and its answer, none after "
-        f"it; {machine()}"
+        f"answer came within {answered_s:.2f} s, {late} claims after it; {machine()}"
     )
-    return Figure("rollout_stop", round(worst_s, 2), "s", f"below {STOP_AIM_S:g}", said, met=worst_s < STOP_AIM_S)
+    return Figure(
+        "rollout_stop", round(worst_s, 2), "s", f"below {STOP_AIM_S:g}", said, met=worst_s < STOP_AIM_S and not late
+    )
 
 
 def simulator(say: Say, *, quick: bool) -> list[Figure]:
