@@ -57,7 +57,7 @@ from fleet.rollouts.selectors.watching import (
     steps_like,
 )
 from fleet.rollouts.services.holds import may_hold
-from fleet.rollouts.states import ENDED_STEPS, LaneState, StepState
+from fleet.rollouts.states import ENDED_STEPS, LaneState, RolloutEvent, RolloutState, StepState, allowed
 from sites.selectors.access import get_site, providers_in
 
 STEPS_SHOWN = 25
@@ -87,6 +87,8 @@ def rollout_detail(request: ScopedRequest, pk: int) -> HttpResponse:
         "bars": bars(groups),
         "buttons": buttons(offered(request.who, request.rights, row, seen, now)),
         "query": request.GET.urlencode(),
+        "may_plan": seen is not None and request.rights.may("rollout.plan"),
+        "may_edit": request.rights.may("rollout.plan") and allowed(RolloutState(row.state), RolloutEvent.EDIT),
         **_wave_parts(request, row, seen, waves, counts, now),
         **_side_parts(request, row, seen, now),
         **_step_table(request, row, waves),

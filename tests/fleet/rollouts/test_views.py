@@ -161,10 +161,14 @@ def test_only_buttons_that_may_be_pressed_are_shown(play: Play, signed_in: Any, 
     it.do(control.submit)
     content = page_of(signed_in(role), it).content.decode()
     assert ('id="do-approve"' in content) == (role == "manager")
+    assert ('id="edit-plan"' in content) == (role == "operator")
+    assert ("/rollouts/new/" in signed_in(role).get("/rollouts/").content.decode()) == (role == "operator")
     it.do(control.approve, it.approver)
     tick()
     content = page_of(signed_in(role), it).content.decode()
     assert ('id="do-abort"' in content) == (role == "operator")
+    assert ('id="plan-again"' in content) == (role == "operator")
+    assert 'id="edit-plan"' not in content
 
 
 # Cells ------------------------------------------------------------------------------------------------------
