@@ -35,6 +35,7 @@ def preview_context(
         "people": preview.people,
         "must_agree": joined((providers.get(pk, "a provider") for pk in plan.approvals.providers), "and"),
         "bytes_total": preview.bytes_total,
+        "bytes_unknown": sum(wave.bytes_unknown for wave in preview.waves),
     }
 
 

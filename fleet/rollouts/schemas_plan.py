@@ -37,7 +37,7 @@ class RangeOut(Schema):
 
 
 class WavePreviewOut(Schema):
-    """What a wave means. `bytes_total` of those sites where it is known."""
+    """What a wave means. `bytes_total` is of those sites where it is known: all but `bytes_unknown`."""
 
     name: str
     why: str
@@ -45,6 +45,7 @@ class WavePreviewOut(Schema):
     by_provider: dict[str, int]
     offline_now: int
     bytes_total: int
+    bytes_unknown: int
     lack_space: int
     lack_origin: int
     ends: RangeOut
@@ -101,7 +102,8 @@ def preview_out(
         "ends": _range(found.ends),
         "waves": [
             {
-                **{name: getattr(wave, name) for name in ("name", "why", "sites", "offline_now", "bytes_total")},
+                **{name: getattr(wave, name) for name in ("name", "why", "sites", "offline_now")},
+                **{name: getattr(wave, name) for name in ("bytes_total", "bytes_unknown")},
                 "by_provider": {slugs[pk]: count for pk, count in wave.by_provider.items()},
                 "lack_space": len(wave.lack_space),
                 "lack_origin": len(wave.lack_origin),
