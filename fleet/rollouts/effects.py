@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from fleet.rollouts.counting import sites as counted
 from fleet.rollouts.engine.approvals import people_needed, verdict
 from fleet.rollouts.engine.commands import Choice
 from fleet.rollouts.engine.facts import Head, WaveRow
@@ -77,7 +78,7 @@ def own_effects(state: RolloutState, sites: int) -> list[Effect]:
     found = []
     if state is RolloutState.AWAITING_APPROVAL:
         words = [
-            f"You agree that {_sites(sites)} of yours are changed by this very plan. Others may have to agree too."
+            f"You agree that {counted(sites)} of yours are changed by this very plan. Others may have to agree too."
         ]
         found.append(_effect("approve", "Approve", words, sites, right="rollout.approve"))
     if state in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
@@ -100,16 +101,16 @@ def _before(head: Head, now: datetime, names: Mapping[int, str]) -> list[Effect]
     if state in (RolloutState.AWAITING_APPROVAL, RolloutState.SCHEDULED):
         said = verdict(plan, head.plan_hash, head.approvals, now)
         lacking = said.missing(names) or "nothing more"
-        words = [f"You agree to this very plan for {_sites(count)}. Still needed: {lacking}.", _begins(head)]
+        words = [f"You agree to this very plan for {counted(count)}. Still needed: {lacking}.", _begins(head)]
         if state is RolloutState.AWAITING_APPROVAL:
             found.append(_effect("approve", "Approve", words, count, right="rollout.approve"))
-        words = [f"Nothing of this plan happens to any of its {_sites(count)}. It can be planned anew."]
+        words = [f"Nothing of this plan happens to any of its {counted(count)}. It can be planned anew."]
         found.append(_effect("reject", "Reject", words, 0, right="rollout.approve", needs_reason=True, danger=True))
     if allowed(state, RolloutEvent.START):
         first = plan.waves[0]
         words = [
-            f"Wave 1 of {len(plan.waves)} ({first.name}) opens now with {_sites(len(first.sites))}.",
-            f"The other waves follow when their gates pass: {_sites(count)} in all.",
+            f"Wave 1 of {len(plan.waves)} ({first.name}) opens now with {counted(len(first.sites))}.",
+            f"The other waves follow when their gates pass: {counted(count)} in all.",
         ]
         found.append(_effect("start", "Start now", words, count))
     return found
@@ -130,13 +131,13 @@ def _while(head: Head) -> list[Effect]:
         found += _resumes(head, tally)
     if allowed(state, RolloutEvent.PAUSE) and head.rollout.pause is not Pause.STOPPED:
         words = [
-            f"No further site is begun: {_sites(waiting)} wait. {_sites(at_work)} at work finish.",
+            f"No further site is begun: {counted(waiting)} wait. {counted(at_work)} at work finish.",
             _expires(head),
         ]
         found.append(_effect("pause", "Stop claiming", words, waiting, needs_reason=True))
     if allowed(state, RolloutEvent.PAUSE) and head.rollout.pause is not Pause.FROZEN:
         words = [
-            f"No further site is begun, and the {_sites(at_work)} at work hold at their next safe point.",
+            f"No further site is begun, and the {counted(at_work)} at work hold at their next safe point.",
             "What runs there goes on running.",
             _expires(head),
         ]
@@ -144,8 +145,8 @@ def _while(head: Head) -> list[Effect]:
     if allowed(state, RolloutEvent.ABORT):
         ending = "finish" if head.plan.abort == "finish" else "go back to what they ran before"
         words = [
-            f"{_sites(waiting)} are not changed any more. {_sites(at_work)} at work {ending}.",
-            f"{_sites(tally.count((StepState.PROVEN, StepState.SOAKING)))} that are done stay as they are.",
+            f"{counted(waiting)} are not changed any more. {counted(at_work)} at work {ending}.",
+            f"{counted(tally.count((StepState.PROVEN, StepState.SOAKING)))} that are done stay as they are.",
         ]
         found.append(_effect("abort", "Abort", words, waiting + at_work, needs_reason=True, danger=True))
     return found
@@ -155,7 +156,7 @@ def _resumes(head: Head, tally: Tally) -> list[Effect]:
     wave = next((one for one in head.waves if one.state in ACTIVE_WAVE), None)
     if wave is None or wave.state is not WaveState.HELD:
         waiting = tally.count(UNTOUCHED)
-        return [_effect("resume", "Resume", [f"{_sites(waiting)} that wait may be begun again."], waiting)]
+        return [_effect("resume", "Resume", [f"{counted(waiting)} that wait may be begun again."], waiting)]
     failed = tally.count((StepState.FAILED,), lane=False)
     gone = tally.count(_GONE[1:], wave.index, lane=False)
     left = tally.count(UNTOUCHED, wave.index, lane=False)
@@ -165,20 +166,20 @@ def _resumes(head: Head, tally: Tally) -> list[Effect]:
         _choice(
             Choice.RETRY,
             "Retry what failed",
-            [f"{_sites(failed + gone)} are tried again with a new document; {_sites(left)} of wave {name!r} go on."],
+            [f"{counted(failed + gone)} are tried again with a new document; {counted(left)} of wave {name!r} go on."],
             failed + gone + left,
         ),
         _choice(
             Choice.SKIP_FAILED,
             "Skip what failed",
-            [f"{_sites(failed + gone)} stay as they are, with your reason. {_sites(left)} of wave {name!r} go on."],
+            [f"{counted(failed + gone)} stay as they are, with your reason. {counted(left)} of wave {name!r} go on."],
             failed + gone + left,
             reason=True,
         ),
         _choice(
             Choice.SKIP_WAVE,
             "Skip the rest of the wave",
-            [f"{_sites(failed + gone + left)} of wave {name!r} stay as they are. The next wave opens."],
+            [f"{counted(failed + gone + left)} of wave {name!r} stay as they are. The next wave opens."],
             failed + gone + left,
             reason=True,
         ),
@@ -196,7 +197,7 @@ def _answers(head: Head, wave: WaveRow) -> list[Effect]:
         return []
     following = head.plan.waves[wave.index + 1 : wave.index + 2]
     sites = sum(len(one.sites) for one in following)
-    opens = f"wave {following[0].name!r} opens with {_sites(sites)}" if following else "the rollout is done"
+    opens = f"wave {following[0].name!r} opens with {counted(sites)}" if following else "the rollout is done"
     words = [
         gate.question or f"May the rollout go on after wave {head.plan.waves[wave.index].name!r}?",
         f"Yes: the gates are asked again, and if all of them pass, {opens}. No: the wave stays held.",
@@ -215,16 +216,16 @@ def _after(head: Head) -> list[Effect]:
             touched = tally.count((*TOUCHED, StepState.ROLLBACK_WAITING))
         offline = tally.count((StepState.ROLLBACK_WAITING,))
         words = [
-            f"{_sites(touched)} go back, each to what it had proven before, the newest wave first.",
+            f"{counted(touched)} go back, each to what it had proven before, the newest wave first.",
             "It waits for no window, hold or busy lease, unless the plan says so.",
         ]
         if offline:
-            words.append(f"{_sites(offline)} do not answer and go back when they return.")
+            words.append(f"{counted(offline)} do not answer and go back when they return.")
         if touched:
             found.append(_effect("roll_back", "Roll back", words, touched, needs_reason=True, danger=True))
     if head.rollout.lane is LaneState.HALTED:
         waiting = tally.count((StepState.CATCH_UP,))
-        words = [f"{_sites(waiting)} that were left behind may catch up again; those that failed there are skipped."]
+        words = [f"{counted(waiting)} that were left behind may catch up again; those that failed there are skipped."]
         found.append(_effect("reopen_lane", "Reopen the catch-up lane", words, waiting, needs_reason=True))
     return found
 
@@ -259,7 +260,3 @@ def _expires(head: Head) -> str:
     hours = head.plan.expiries.pause_s / 3600
     ending = "aborted" if head.plan.expiries.on_expiry == "abort" else "failed"
     return f"If nobody goes on within {hours:g} hours, the rollout is {ending}."
-
-
-def _sites(count: int) -> str:
-    return f"{count:,} site{'' if count == 1 else 's'}"

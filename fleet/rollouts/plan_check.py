@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from fleet.rollouts.counting import are
+from fleet.rollouts.counting import sites as counted
 from fleet.rollouts.gates import Deadline, FailureLimit, Gate, MetricLimit, MinSample, Soak
 from fleet.rollouts.plan import Action, Plan, Wave
 from fleet.rollouts.states import Failure
@@ -35,10 +37,13 @@ def _wave_faults(plan: Plan) -> Iterator[Fault]:
             yield place, f"Wave {wave.name!r} has no sites."
         twice = len(wave.sites) - len(set(wave.sites))
         if twice:
-            yield place, f"Wave {wave.name!r} names {twice} sites twice."
+            yield place, f"Wave {wave.name!r} names {counted(twice)} twice."
         elsewhere = Counter(seen[site] for site in set(wave.sites) if site in seen)
         for other, count in elsewhere.items():
-            yield place, f"{count} sites are in wave {other!r} and in wave {wave.name!r}."
+            yield (
+                place,
+                f"{counted(count)} {are(count)} in wave {other!r} and in wave {wave.name!r}.",
+            )
         seen |= dict.fromkeys(wave.sites, wave.name)
 
 
@@ -57,7 +62,7 @@ def _gate_faults(plan: Plan) -> Iterator[Fault]:
 def _gate_fault(plan: Plan, wave: Wave, gate: Gate) -> str:
     match gate:
         case MinSample(sites) if sites > len(wave.sites):
-            return f"can never pass: it has {len(wave.sites)} sites, and its sample needs {sites}"
+            return f"can never pass: it has {counted(len(wave.sites))}, and its sample needs {sites}"
         case FailureLimit(_, None, None):
             return "has a failure limit with neither a count nor a share"
         case MetricLimit(name, None, None):

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fleet.rollouts.counting import sites
 from fleet.rollouts.engine.claims import DEFAULT_IN_FLIGHT, DEFAULT_SHARE
 from fleet.rollouts.plan import Action, Plan
-from fleet.rollouts.present_words import FAILURES, sites, span
+from fleet.rollouts.present_words import FAILURES, span
 
 _ACTIONS = {
     Action.CONTINUE: "go on",

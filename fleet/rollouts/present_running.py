@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from fleet.rollouts.counting import sites
 from fleet.rollouts.effects import Effect
 from fleet.rollouts.engine.approvals import people_needed, verdict
 from fleet.rollouts.engine.facts import Head, Snapshot
@@ -21,7 +22,6 @@ from fleet.rollouts.present_words import (
     WAITS,
     WAVES,
     gate_words,
-    sites,
     span,
 )
 from fleet.rollouts.states import ACTIVE_WAVE, ENDED_ROLLOUTS, Pause, RolloutState, StepState, WaveState

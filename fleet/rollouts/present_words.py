@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from fleet.rollouts.counting import sites
 from fleet.rollouts.gates import (
     Deadline,
     FailureLimit,
@@ -132,11 +133,6 @@ def state_words(state: str, pause: str = "") -> tuple[str, str]:
     """What people call a rollout's state, and its look."""
     label, look = ROLLOUTS[RolloutState(state)]
     return (PAUSES[Pause(pause)], look) if state == RolloutState.PAUSED and pause else (label, look)
-
-
-def sites(count: int) -> str:
-    """A number of sites: `1 site`, `1,200 sites`."""
-    return f"{count:,} site{'' if count == 1 else 's'}"
 
 
 def span(seconds: float) -> str:

@@ -13,6 +13,8 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fleet.rollouts.counting import are
+from fleet.rollouts.counting import sites as counted
 from fleet.rollouts.engine.approvals import people_needed
 from fleet.rollouts.engine.claims import DEFAULT_IN_FLIGHT, DEFAULT_SHARE
 from fleet.rollouts.engine.facts import Origin
@@ -111,7 +113,7 @@ def _take(how: Cut, left: list[PlanSite], total: int) -> tuple[list[PlanSite], s
         words = ", ".join(f"{key}={value}" for key, value in wanted)
         return [site for site in left if wanted <= site.labels.items()], f"labelled {words}"
     if how.count is not None:
-        return left[: how.count], f"{how.count} sites, of all providers in turn"
+        return left[: how.count], f"{counted(how.count)}, of all providers in turn"
     if how.share is not None:
         return left[: ceil(how.share * total - 1e-9)], f"{how.share:.0%} of the sites, of all providers in turn"
     return left, "all that are left"
@@ -174,7 +176,7 @@ def preview(
     notes = [Note("fault", sentence, place) for place, sentence in placed_faults(plan)]
     unknown = sum(1 for wave in plan.waves for site in wave.sites if site not in sites)
     if unknown:
-        notes.append(Note("fault", f"{unknown} sites of the plan do not exist.", "waves"))
+        notes.append(Note("fault", f"The plan names {counted(unknown)} that {are(unknown)} not there.", "waves"))
     start = max(now, plan.start_at or now)
     ends, waves, memo = (start, start), [], _Openings(plan, calendars or {})
     for index, wave in enumerate(plan.waves):
@@ -257,7 +259,7 @@ def _notes(wave: Wave, sites: Sequence[PlanSite], memo: _Openings, start: dateti
 def _named(sites: Sequence[PlanSite]) -> str:
     names = ", ".join(site.name for site in sites[:_SHOWN])
     more = len(sites) - _SHOWN
-    return f"{len(sites)} sites ({names}{f' and {more} more' if more > 0 else ''})"
+    return f"{counted(len(sites))} ({names}{f' and {more} more' if more > 0 else ''})"
 
 
 # When it ends -----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """How rollouts end: what was not touched is let go when one is given up, and what end it is when all is still. Pure."""
 
+from fleet.rollouts.counting import sites as counted
 from fleet.rollouts.engine.tick import Tick
 from fleet.rollouts.states import (
     ACTIVE_WAVE,
@@ -50,7 +51,7 @@ def end(t: Tick) -> None:
         case RolloutState.ROLLING_BACK if not t.tally.count((*TOUCHED, StepState.ROLLING_BACK)):
             failed = t.tally.count((StepState.ROLLBACK_FAILED,))
             event = RolloutEvent.ROLLBACK_FAIL if failed else RolloutEvent.ROLLBACK_DONE
-            t.move_rollout(event, reason=f"{failed} sites could not go back" if failed else "")
+            t.move_rollout(event, reason=f"{counted(failed)} could not go back" if failed else "")
 
 
 def _end_of_waves(t: Tick) -> None:

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from fleet.kit.errors import Invalid
 from fleet.kit.tenancy import Scope
+from fleet.rollouts.counting import are
+from fleet.rollouts.counting import sites as counted
 from fleet.rollouts.models import Hold
 from fleet.rollouts.plan import Plan, PlanError, plan_of
 from fleet.rollouts.preview import Cut, LeftOut, Note, PlanSite, Preview, cut, preview
@@ -108,7 +110,8 @@ def _held(drafted: Drafted, plan: Plan, now: datetime) -> Iterator[Note]:
         held = [site for site in known if any(_covers(hold, site) for hold in holds)]
         if held:
             names = ", ".join(site.name for site in held[:_NAMED]) + (", …" if len(held) > _NAMED else "")
-            words = f"{len(held)} of its {len(known)} sites are held now and wait ({names})"
+            waits = "waits" if len(held) == 1 else "wait"
+            words = f"{len(held)} of its {counted(len(known))} {are(len(held))} held now and {waits} ({names})"
             yield Note("warning", f"Wave {wave.name!r}: {words}.", f"waves[{index}]")
 
 

@@ -10,6 +10,8 @@ from django.db.models import Q, QuerySet
 
 from fleet.kit.errors import Invalid
 from fleet.kit.tenancy import DEFAULT, Scope
+from fleet.rollouts.counting import are
+from fleet.rollouts.counting import sites as counted
 from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.models import OPEN_STEPS, ProviderCalendar
 from fleet.rollouts.preview import Pace, PlanSite
@@ -114,7 +116,8 @@ def _all_known(who: Scope, slugs: Collection[str]) -> None:
     unknown = sorted(set(slugs) - known)
     if unknown:
         listed = ", ".join(unknown[:5])
-        raise Invalid(f"{len(unknown)} sites are not there, or not active: {listed}.", details={"sites": unknown[:100]})
+        words = f"{counted(len(unknown))} {are(len(unknown))} not there, or not active: {listed}."
+        raise Invalid(words, details={"sites": unknown[:100]})
 
 
 def plan_sites(

@@ -87,7 +87,7 @@ def test_a_preview_says_what_forbids_a_plan_and_no_rollout_is_made_of_it(play, a
         ("approvals.providers", unheard, asked),
         ("select", "No active site fits this selection.", nobody),
         ("expiries", "A pause or an approval that expires at once lets nobody act.", at_once),
-        ("waves[0]", f"Wave 'all': the windows of 1 sites ({it.sites[0].name}) never open.", closed),
+        ("waves[0]", f"Wave 'all': the windows of 1 site ({it.sites[0].name}) never open.", closed),
     ]
     for place, sentence, recipe in faults:
         seen = post(client, "/rollouts/preview", recipe).json()

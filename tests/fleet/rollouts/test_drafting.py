@@ -93,7 +93,7 @@ def test_each_part_of_a_selection_narrows(play: Play, make_site: Any, make_provi
 
 def test_an_unknown_slug_is_told(play: Play):
     it = play(1)
-    with pytest.raises(Invalid, match="1 sites are not there, or not active: nowhere"):
+    with pytest.raises(Invalid, match="1 site is not there, or not active: nowhere"):
         drafted(it, {"sites": [it.sites[0].slug, "nowhere"]})
 
 

@@ -105,12 +105,12 @@ def test_what_is_wrong_in_a_plan_is_said_with_its_place(change, sentence):
         (FULL, []),
         (make_plan([]), ["There are no waves."]),
         (make_plan([Wave("a", ())]), ["Wave 'a' has no sites."]),
-        (make_plan([Wave("a", (1, 1, 2))]), ["Wave 'a' names 1 sites twice."]),
-        (make_plan([Wave("a", (1, 2)), Wave("b", (2, 3))]), ["1 sites are in wave 'a' and in wave 'b'."]),
+        (make_plan([Wave("a", (1, 1, 2))]), ["Wave 'a' names 1 site twice."]),
+        (make_plan([Wave("a", (1, 2)), Wave("b", (2, 3))]), ["1 site is in wave 'a' and in wave 'b'."]),
         (make_plan([Wave("a", (1,)), Wave("a", (2,))]), ["2 waves are called 'a'."]),
         (
             make_plan([Wave("a", (1,), (MinSample(2),))]),
-            ["Wave 'a' can never pass: it has 1 sites, and its sample needs 2."],
+            ["Wave 'a' can never pass: it has 1 site, and its sample needs 2."],
         ),
         (
             make_plan([Wave("a", (1,), (FailureLimit(),))]),

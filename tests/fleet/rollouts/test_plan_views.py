@@ -152,7 +152,7 @@ def test_a_wave_that_opens_after_its_patience_is_told_and_its_end_is_a_range(sig
     [
         ({"in_flight": "0"}, "id_in_flight", "greater than or equal to 1"),
         ({"soak_s": "soon"}, "id_soak_s", "“soon” is no span of time; one is 10 min, 4 h or 2 d"),
-        ({"picked": "shop-1 nowhere"}, "id_picked", "1 sites are not there, or not active: nowhere."),
+        ({"picked": "shop-1 nowhere"}, "id_picked", "1 site is not there, or not active: nowhere."),
         ({"text": "nobody has this name"}, "id_everything", "No active site fits this selection."),
         ({"start_at": "2027-01-01T10:00", "start_zone": "Mars/Base"}, "id_start_zone", "no time zone"),
         ({"component_kind": "workload"}, "id_component_name", "a kind and a name"),

@@ -68,7 +68,7 @@ def test_a_preview_says_what_each_wave_means():
     assert (first.lack_space, first.lack_origin) == ((1, 3), (2,))
     assert levels(result.notes) == [
         ("warning", "Wave '1 to 4': too little disk space: 2 sites (shop 1, shop 3)."),
-        ("warning", "Wave '1 to 4': nothing to roll back to: 1 sites (shop 2)."),
+        ("warning", "Wave '1 to 4': nothing to roll back to: 1 site (shop 2)."),
     ]
     assert (result.may_start, result.people, result.bytes_total) == (True, 1, 200)
 
@@ -89,7 +89,7 @@ def test_what_cannot_work_forbids_the_plan():
     result = preview(make_plan([Wave("a", (1, 2, 77), (MinSample(9),))]), sites(2, other_rollout="spring"), START)
     assert levels(result.notes) == [
         ("fault", "Wave 'a' can never pass: it has 3 sites, and its sample needs 9."),
-        ("fault", "1 sites of the plan do not exist."),
+        ("fault", "The plan names 1 site that is not there."),
         ("fault", "Wave 'a': another rollout has 2 sites (shop 1, shop 2)."),
     ]
 

@@ -203,7 +203,7 @@ def test_a_rollback_that_fails_can_be_tried_again():
     stage.goes_back(1, 2, 3, 4, 5)
     stage.fails(6)
     stage.tick()
-    assert (stage.rollout.state, stage.rollout.reason) == ("rollback_failed", "1 sites could not go back")
+    assert (stage.rollout.state, stage.rollout.reason) == ("rollback_failed", "1 site could not go back")
     stage.do(commands.roll_back, "disk is free again")
     stage.tick()
     assert (stage.rollout.state, stage.state(6)) == ("rolling_back", "rolling_back")
