@@ -26,6 +26,25 @@ SELECT w.id, w.provider_id, w.architecture, h.images FROM wanted w LEFT JOIN hel
 """
 
 
+_RUN = """
+SELECT wanted.digest FROM unnest(%s::text[]) AS wanted(digest)
+WHERE EXISTS (SELECT 1 FROM edge_sites_imagesize i WHERE i.digest = wanted.digest)
+    OR EXISTS (SELECT 1 FROM edge_sites_componentset c WHERE c.components::text LIKE '%%' || wanted.digest || '%%')
+"""
+
+
+def never_run(standard: Standard) -> list[str]:
+    """Images of the standard, `name@sha256:...`, that no site has ever said it runs: nobody knows that they exist."""
+    named: dict[str, str] = {}
+    for one in standard.content["workloads"]:
+        for image in (one.get("images") or {"": one["image"]}).values():
+            named[image.rpartition("@")[2]] = image
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(_RUN, [sorted(named)])
+        run = {digest for (digest,) in cursor.fetchall()}
+    return sorted(image for digest, image in named.items() if digest not in run)
+
+
 def download_bytes(standard: Standard, site_ids: Collection[int]) -> dict[int, int | None]:
     """Bytes, unpacked, of the images that each site lacks, by the site's id; None where the size of one is not known.
 

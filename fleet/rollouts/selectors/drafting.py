@@ -17,6 +17,7 @@ from fleet.rollouts.models import Hold
 from fleet.rollouts.plan import Plan, PlanError, plan_of
 from fleet.rollouts.preview import Cut, LeftOut, Note, PlanSite, Preview, cut, preview
 from fleet.rollouts.recipe import Recipe, read_recipe
+from fleet.rollouts.selectors.downloads import never_run
 from fleet.rollouts.selectors.planning import calendars, ids_of, plan_sites, plannable, selected, usual_pace
 from fleet.standards.contents import ARCHITECTURE_LABEL, for_architecture
 from fleet.standards.models import Standard
@@ -77,7 +78,14 @@ def preview_of(drafted: Drafted, now: datetime) -> Preview | None:
     if not plan.site_count:
         return replace(found, notes=(Note("fault", _why_nobody(drafted), "select"),))
     return replace(
-        found, notes=(*_unsuited(drafted, plan), *found.notes, *_unheard(drafted, plan), *_held(drafted, plan, now))
+        found,
+        notes=(
+            *_unsuited(drafted, plan),
+            *found.notes,
+            *_unheard(drafted, plan),
+            *_held(drafted, plan, now),
+            *_unknown_images(drafted),
+        ),
     )
 
 
@@ -88,6 +96,14 @@ def _why_nobody(drafted: Drafted) -> str:
     reasons = Counter(out.reason for out in drafted.left_out)
     words = "; ".join(f"{count} because {reason}" for reason, count in reasons.most_common(_REASONS))
     return f"None of the {len(drafted.sites)} selected sites is left to change: {words}."
+
+
+def _unknown_images(drafted: Drafted) -> Iterator[Note]:
+    """A warning for each image that may not exist, as far as is known here."""
+    for image in never_run(drafted.standard):
+        name, _, digest = image.rpartition("@")
+        words = f"No site has run {name}@{digest[:19]}… yet: that it exists shows when the first site pulls it."
+        yield Note("warning", words, "standard")
 
 
 def _unheard(drafted: Drafted, plan: Plan) -> Iterator[Note]:

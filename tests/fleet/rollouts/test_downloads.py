@@ -11,6 +11,7 @@ from fleet.kit.tenancy import scope
 from fleet.rollouts.plan import read_plan
 from fleet.rollouts.preview import Preview, preview
 from fleet.rollouts.selectors.downloads import download_bytes
+from fleet.rollouts.selectors.drafting import draft, preview_of
 from fleet.rollouts.selectors.planning import plan_sites
 from fleet.standards.models import Standard
 from sites.models import ImageSize, Site
@@ -103,3 +104,20 @@ def test_the_preview_says_bytes_who_lacks_room_and_of_whom_it_is_not_known(
     assert [(wave.bytes_total, wave.bytes_unknown) for wave in found.waves] == [(800 << 30, 0), (400 << 30, 0)]
     assert [wave.lack_space for wave in found.waves] == [(it.sites[0].pk, it.sites[1].pk), (it.sites[2].pk,)]
     assert any("too little disk space" in note.sentence for note in found.notes)
+
+
+def test_an_image_that_nobody_has_run_is_said_in_the_preview(make_site: Callable[..., Site], make_person: Any):
+    it = Played(make_site, make_person, (1,))
+    words = "No site has run registry.example/pos@sha256:bbbbbbbbbbbb… yet"
+    actor, _ = it.author
+    value = {"name": "again", "standard": it.standard.name, "select": {"everything": True}}
+
+    def warnings() -> list[str]:
+        with scope(actor):
+            found = preview_of(draft(actor, value, timezone.now(), but_rollout=it.rollout.pk), timezone.now())
+        assert found is not None
+        return [note.sentence for note in found.notes if note.sentence.startswith(words)]
+
+    assert len(warnings()) == 1
+    report(make_site(), KERNEL, NEW_POS)
+    assert warnings() == []
