@@ -26,7 +26,7 @@ from sites.services.claims import poll_within
 logger = logging.getLogger(__name__)
 ROLLOUTS: Final = job("rollouts")
 _MOST_AT_ONCE: Final = 4
-_IN_FLIGHT_S: Final = 1.5
+_IN_FLIGHT_S: Final = 1.0
 _IN_DOUBT_S: Final = 5.0
 _NOTES: Final = 20_000
 
@@ -126,7 +126,7 @@ def _rest(rollout_id: int) -> None:
 
 
 def _poll_often(rollout_id: int) -> None:
-    """Sites in flight are asked every one to two seconds, those in doubt every five."""
+    """Sites in flight are asked every second, those in doubt every five."""
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(_IN_FLIGHT, [rollout_id])
         found = cursor.fetchall()
