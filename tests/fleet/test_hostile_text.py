@@ -12,15 +12,19 @@ import pytest
 from django.utils import timezone
 
 from agent.protocol import Component, Workload
+from fleet.people.models import User
+from fleet.people.selectors import access_of
+from fleet.rollouts.services.planning import plan_rollout
 from fleet.standards.services.judging import judge_due
 from sites.models import DesiredDocument, JournalEntry, JournalEnvelope, Site, SiteDesired
 from sites.services.desired import EMPTY
 from sites.services.reports import record_reports
 from sites.services.sites import update_site
 from tests.conftest import TEST, everything
-from tests.database import OWNER
+from tests.database import OWNER, rows
+from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import IMAGE, make_ring, make_standard
-from tests.meta.routes import PAGES, PROVIDER, RING, SITE, STANDARD
+from tests.meta.routes import PAGES, PROVIDER, RING, ROLLOUT, SITE, STANDARD, WEBHOOK
 from tests.sites.builders import a_report, polled
 from tests.sites.identities import keys
 
@@ -94,7 +98,7 @@ def test_the_reader_finds_what_it_looks_for():
 
 
 @pytest.fixture
-def site(make_provider: Any, make_site: Any) -> Site:
+def site(make_provider: Any, make_site: Any, make_person: Any) -> Site:
     """A site and a provider whose every word is hostile."""
     everything_hostile = " ".join(HOSTILE)
     provider = make_provider("hostile", name=everything_hostile[:119], contact=everything_hostile)
@@ -120,6 +124,8 @@ def site(make_provider: Any, make_site: Any) -> Site:
         record_reports([replace(result, report=report)], poller="test")
     write_journal(site)
     write_standard(site)
+    write_rollout(site, make_person("operator", username="<probe>author"))
+    write_webhook()
     return site
 
 
@@ -132,6 +138,64 @@ def write_standard(site: Site) -> None:
     make_ring(make_standard("hostile-r0", content, **notes), "hostile", name=words[:60], note=words[:400])
     make_standard("hostile-r1", content, state="draft", published_at=None, published_by="", **notes)
     judge_due()
+
+
+def write_rollout(site: Site, author: User) -> None:
+    """A rollout whose every word is hostile, and a hold of the site."""
+    words = " ".join(HOSTILE)
+    actor, rights = access_of(author)
+    values = {
+        "name": words[:119],
+        "standard": "hostile-r0",
+        "waves": [
+            {
+                "name": HOSTILE[0],
+                "sites": [site.pk],
+                "why": words[:119],
+                "gates": [{"type": "human", "question": words[:200]}],
+            }
+        ],
+    }
+    plan_rollout(actor=actor, rights=rights, values=values)
+    rows("UPDATE rollouts_rollout SET reason = %s", [words], using=OWNER)
+    rows("UPDATE rollouts_wave SET state = 'held', opened_at = now(), reason = %s", [words], using=OWNER)
+    rows(
+        "UPDATE rollouts_sitestep SET state = 'failed', failure = 'unhealthy', begun_at = now(), reason = %s",
+        [words],
+        using=OWNER,
+    )
+    rows(
+        "INSERT INTO rollouts_rolloutevent (rollout_id, at, actor, thing, event, state, wave, step_id, provider_id,"
+        " sentence) SELECT s.rollout_id, now(), %s, 'step', 'fail', 'failed', s.wave, s.id, s.provider_id, %s"
+        " FROM rollouts_sitestep s",
+        [HOSTILE[0], words],
+        using=OWNER,
+    )
+    rows(
+        "INSERT INTO rollouts_hold (provider_id, region, site_id, reason, until, made_by, lifted_by, overridden_by)"
+        " VALUES (%s, '', %s, %s, now() + interval '1 day', %s, '', '[]')",
+        [site.provider_id, site.pk, words[:300], HOSTILE[1]],
+        using=OWNER,
+    )
+
+
+def stand(state: str, pause: str = "", wave: str = "held", lane: str = "open") -> None:
+    """Let the rollout stand like this; it is a draft until then."""
+    if state != "draft":
+        values = [state, pause, lane]
+        rows("UPDATE rollouts_rollout SET state = %s, pause = %s, lane = %s, started_at = now()", values, using=OWNER)
+    rows("UPDATE rollouts_wave SET state = %s", [wave], using=OWNER)
+
+
+def write_webhook() -> None:
+    """A webhook with a message that was given up; its receiver answered in hostile words."""
+    words = " ".join(HOSTILE)
+    one_webhook(words[:64])
+    rows(
+        "UPDATE rollouts_webhookdelivery SET status = 500, answer = %s, problem = %s, tried_at = now()",
+        [words[:500], words[:300]],
+        using=OWNER,
+    )
 
 
 def write_journal(site: Site) -> None:
@@ -182,13 +246,35 @@ def write_journal(site: Site) -> None:
         )
 
 
+SLUGS = {
+    SITE: "hostile-site",
+    PROVIDER: "hostile",
+    STANDARD: "hostile-r1",
+    RING: "hostile",
+    ROLLOUT: "hostile-site",
+    WEBHOOK: "1",
+}
+# How the rollout stands where a page about it is readable, if not held.
+STANDS = {
+    "edit": ("draft", "", "pending"),
+    "do/submit": ("draft", "", "pending"),
+    "do/approve": ("awaiting_approval", "", "pending"),
+    "do/reject": ("awaiting_approval", "", "pending"),
+    "do/start": ("scheduled", "", "pending"),
+    "do/pause": ("running", "", "open"),
+    "do/freeze": ("running", "", "open"),
+    "do/resume": ("paused", "stopped", "open"),
+    "do/reopen_lane": ("running", "", "open", "halted"),
+}
 READABLE = [route for route in PAGES if "GET" in route.methods]
 
 
 @pytest.mark.parametrize("route", READABLE, ids=str)
 def test_no_page_takes_hostile_text_for_markup(site, signed_in, route):
     client = signed_in("admin", username="<probe>" if route.path == "" else "")
-    slug = {SITE: "hostile-site", PROVIDER: "hostile", STANDARD: "hostile-r1", RING: "hostile"}.get(route.about, "")
+    slug = SLUGS.get(route.about, "")
+    if route.about == ROLLOUT:
+        stand(*STANDS.get(route.path.removeprefix("rollouts/<int:pk>/").rstrip("/"), ("paused", "stopped")))
     shown = 0
     for query in ({}, {"q": HOSTILE[2]}, {"site": "hostile-site"}, {"state": HOSTILE[1], "region": HOSTILE[3]}):
         for fragment in (False, True):
@@ -201,7 +287,7 @@ def test_no_page_takes_hostile_text_for_markup(site, signed_in, route):
                 # Only our own files are scripts; nothing is written between the tags.
                 assert all((script.get("src") or "").startswith("/static/") for script in reader.scripts)
                 shown += " ".join(reader.text).count("probe")
-    if route.about in (SITE, PROVIDER, STANDARD, RING) and route.path != "sites/<slug:slug>/samples.json":
+    if route.about in SLUGS and not route.path.endswith(".json"):
         assert shown > 0, "the hostile text is not on the page, so this proved nothing"
 
 
