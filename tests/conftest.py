@@ -6,9 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.test import Client, override_settings
 from django.utils import timezone
 
@@ -115,10 +116,22 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
         yield
         for alias in ("default", "owner"):
-            connections[alias].close()
+            _as_new(alias)
         empty_database()
-        for alias in ("default", "owner"):
-            connections[alias].close()
+
+
+def _as_new(alias: str) -> None:
+    """Give a connection the state of a new one; opening one, and reading the catalogue again, costs 30 ms a test."""
+    connection = connections[alias]
+    if connection.connection is None:
+        return
+    try:
+        if connection.in_atomic_block or not connection.get_autocommit():
+            raise DatabaseError("a transaction was left open")
+        connection.connection.execute("DISCARD ALL")
+        connection.init_connection_state()
+    except (DatabaseError, psycopg.Error):
+        connection.close()
 
 
 _numbers = count(1)

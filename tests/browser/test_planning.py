@@ -30,7 +30,7 @@ _TABLES = "standards_standard, standards_ring, standards_ringstandard, standards
 
 def _forget() -> None:
     with connections["owner"].cursor() as cursor:
-        cursor.execute(f"TRUNCATE {_TABLES}, rollouts_hold, rollouts_providercalendar CASCADE")
+        cursor.execute(f"TRUNCATE {_TABLES}, rollouts_hold, rollouts_providercalendar RESTART IDENTITY CASCADE")
 
 
 @pytest.fixture
