@@ -10,7 +10,7 @@ import pytest
 # Whole systems, which share the folder of collected files: one process runs them, one after the other.
 TOGETHER = ("tests/browser/", "tests/bench/test_stack.py", "tests/fleet/stack/test_up.py")
 WHOLE_SYSTEMS = "whole systems"
-# What is slow begins first: at the end, one process would work on it alone.
+# What waits for processes begins first: at the end, one process would work on it alone.
 FIRST = (WHOLE_SYSTEMS, "tests/flows/", "tests/agent/engine/", "tests/agent/updater/", "tests/agent/")
 
 
@@ -55,6 +55,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Units(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return unit_of(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            # Of three and more, one begins at the other end: it works while the others wait for processes.
+            if len(self.nodes) > 2 and node is self.nodes[-1]:
+                self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+            super()._assign_work_unit(node)
 
     config.option.loadscopereorder = False
     return Units(config, log)

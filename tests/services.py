@@ -103,8 +103,8 @@ def crash_database() -> None:
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes `-n auto` means: one for each core, but only one with servers that are not ours."""
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if _all_own else 1
+    """How many processes `-n auto` means: one more than cores, since flows wait; one with servers that are not ours."""
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_PROCESSES) if _all_own else 1
 
 
 @pytest.hookimpl(optionalhook=True)

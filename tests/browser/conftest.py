@@ -23,6 +23,16 @@ FLAGS = [
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SignIn = Callable[..., Page]
+# Themes and widths in which a screen is looked at: contrast hangs on the one, room on the other.
+LOOKS = pytest.mark.parametrize(
+    ("theme", "width"),
+    [
+        ("dark", 1440),
+        ("light", 390),
+        pytest.param("light", 1440, marks=pytest.mark.full),
+        pytest.param("dark", 390, marks=pytest.mark.full),
+    ],
+)
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sites.models import Site
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
@@ -33,8 +33,7 @@ def fill(page: Page, site: Site) -> None:
     page.get_by_role("button", name="Preview").click()
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("width", [1440, 390])
+@LOOKS
 def test_from_the_form_over_the_preview_to_the_history(sign_in: SignIn, site: Site, theme: str, width: int) -> None:
     page = sign_in("admin", theme=theme, width=width, height=900)
     page.goto(f"/sites/{site.slug}/")

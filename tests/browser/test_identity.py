@@ -11,7 +11,7 @@ from agent.identity import Identity, Keys
 from agent.protocol.identity import read_join
 from sites.models import Site, SiteTenure
 from sites.services.sites import create_site
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
@@ -80,8 +80,7 @@ def test_two_operators_see_the_same_waiting_room(stage: Stage, sign_in: SignIn, 
         expect(page.locator("#nav-waiting")).to_be_hidden()
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("width", [1440, 390])
+@LOOKS
 def test_identity_screens_are_whole(stage: Stage, sign_in: SignIn, newcomer: Site, theme: str, width: int) -> None:
     def stand() -> None:
         for _ in range(3):

@@ -12,7 +12,7 @@ from fleet.people.services import make_user
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.services import control, holds
 from sites.models import Provider
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
@@ -55,14 +55,13 @@ def standards(stage: Stage) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("standards")
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_axe_finds_nothing_serious(sign_in: SignIn, theme: str) -> None:
-    for width, height in ((1440, 900), (390, 844)):
-        page = sign_in("admin", theme=theme, width=width, height=height)
-        for path in PAGES:
-            page.goto(path, wait_until="networkidle")
-            assert serious(page) == [], path
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+@LOOKS
+def test_axe_finds_nothing_serious(sign_in: SignIn, theme: str, width: int) -> None:
+    page = sign_in("admin", theme=theme, width=width, height=844)
+    for path in PAGES:
+        page.goto(path, wait_until="networkidle")
+        assert serious(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
 @pytest.mark.usefixtures("standards")

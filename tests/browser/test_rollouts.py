@@ -15,7 +15,7 @@ from fleet.people.selectors import access_of
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.services import planning
 from sites.services.desired import apply
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
@@ -175,18 +175,17 @@ def pixels(page: Page) -> Any:
     return page.evaluate("document.querySelector('#cells-0 canvas').toDataURL()")
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_axe_finds_nothing_serious(stage: Stage, sign_in: SignIn, rollout: Rollout, theme: str) -> None:
+@LOOKS
+def test_axe_finds_nothing_serious(stage: Stage, sign_in: SignIn, rollout: Rollout, theme: str, width: int) -> None:
     started(stage, rollout, sign_in)
     paths = ("/rollouts/", "/rollouts/1/", "/rollouts/1/do/abort/", "/rollouts/1/sites/north-0/")
     paths += ("/sites/north-0/rollouts/", "/sites/north-0/hold/", "/rollouts/?state=ended&q=none")
-    for width in (1440, 390):
-        page = sign_in("admin", theme=theme, width=width, height=900)
-        for path in paths:
-            page.goto(path, wait_until="networkidle")
-            page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
-            assert serious(page) == [], path
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page = sign_in("admin", theme=theme, width=width, height=900)
+    for path in paths:
+        page.goto(path, wait_until="networkidle")
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        assert serious(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
 def test_without_javascript_it_is_read_and_stopped(

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from agent.backends.catalogue import make_component
 from fleet.standards.services.judging import judge_all
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
@@ -48,17 +48,13 @@ def standards(stage: Stage) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("standards")
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_axe_finds_nothing_serious(sign_in: SignIn, theme: str) -> None:
-    page = sign_in("admin", theme=theme)
+@LOOKS
+def test_axe_finds_nothing_serious(sign_in: SignIn, theme: str, width: int) -> None:
+    page = sign_in("admin", theme=theme, width=width, height=844)
     for path in PAGES:
         page.goto(path, wait_until="networkidle")
         assert serious(page) == [], path
-    page = sign_in("admin", theme=theme, width=390, height=844)
-    for path in PAGES:
-        page.goto(path, wait_until="networkidle")
-        assert serious(page) == [], path
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
 @pytest.mark.usefixtures("standards")

@@ -9,7 +9,7 @@ import pytest
 from django.db import connections
 from playwright.sync_api import expect
 
-from tests.browser.conftest import SignIn
+from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
@@ -61,14 +61,13 @@ PAGES += ("/webhooks/1/messages/1/",)
 
 
 @pytest.mark.usefixtures("kept")
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_axe_finds_nothing_serious_and_phones_need_not_scroll_sideways(sign_in: SignIn, theme: str) -> None:
-    for width, height in ((1440, 900), (390, 844)):
-        page = sign_in("admin", theme=theme, width=width, height=height)
-        for path in PAGES:
-            page.goto(path, wait_until="networkidle")
-            assert serious(page) == [], path
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+@LOOKS
+def test_axe_finds_nothing_serious_and_phones_need_not_scroll_sideways(sign_in: SignIn, theme: str, width: int) -> None:
+    page = sign_in("admin", theme=theme, width=width, height=844)
+    for path in PAGES:
+        page.goto(path, wait_until="networkidle")
+        assert serious(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
 def test_from_the_form_to_a_message_that_arrived(sign_in: SignIn, receiver: Receiver) -> None:

@@ -101,6 +101,10 @@ class System:
         """Where the process writes."""
         return self.folder / f"{name}.log"
 
+    def last_words(self, *names: str) -> str:
+        """The ends of logs, for the report of a failure."""
+        return "\n".join(f"{name}: {self.log(name).read_text()[-1_500:]}" for name in names)
+
     def start_broker(self) -> None:
         """Start Redis, empty."""
         child = self.run(self.broker.prepare())

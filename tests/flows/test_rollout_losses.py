@@ -51,7 +51,11 @@ class Fleet:
 
     def was_exact(self, run: Run) -> None:
         """Every site has what the rollout gave it, by one document that was signed once."""
-        wait_for(lambda: self.is_done(run), 120 + len(self.sites) / 2, f"the end, from {run.state} {run.waves}")
+        try:
+            wait_for(lambda: self.is_done(run), 120 + len(self.sites) / 2, f"the end, from {run.state} {run.waves}")
+        except AssertionError as error:
+            error.add_note(f"{sorted(run.states())}\n{self.system.last_words('tick', 'poller0', 'beat')}")
+            raise
         assert run.waves == ["passed"] * 3
         run.was_exact()
         assert runs(self.sites) == ["sha256:" + self.letter * 64] * len(self.sites)
