@@ -8,10 +8,13 @@ from celery.beat import PersistentScheduler
 from celery.schedules import crontab
 from celery.signals import task_prerun
 
+from fleet.broker_watch import BrokerWatch
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 app = Celery("archipelago")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["sites", "fleet.standards", "fleet.rollouts"])
+app.steps["consumer"].add(BrokerWatch)
 
 app.conf.task_routes = {
     "sites.tasks.claim_due": {"queue": "tick"},

@@ -86,11 +86,14 @@ DATABASES: dict[str, dict[str, Any]] = {
     "owner": env.database("DATABASE_OWNER_URL"),
 }
 # What this process is (web, poller, tick, ...): web shares a pool among its threads, Celery's processes keep one
-# connection a thread, so that a poller's temporary table lives as long as it does.
+# connection a thread, so that a poller's temporary table lives as long as it does. All of them look whether a
+# connection still lives before they use it: after a crash of the database each dead one would fail somebody.
 PROCESS = env.text("ARCHIPELAGO_PROCESS", "")
 if PROCESS in {"web", "gateway"}:
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 24, "timeout": 10}
 elif PROCESS == "signer":
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 8, "timeout": 5}
 elif PROCESS in {"poller", "tick"}:
     DATABASES["default"] |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
