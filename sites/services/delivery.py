@@ -167,9 +167,10 @@ def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
             row.reported_state, row.reported_detail, row.reported_at = status.state, status.detail[:512], now
             if delivery.recovering:
                 _recover(row, one)
-            row.due_at = now if row.document_id is not None and _forgotten(row, delivery, status) else None
-            if row.due_at is not None:
-                row.answer = ""
+            if row.document_id == delivery.document_id or delivery.recovering:
+                row.due_at = now if row.document_id is not None and _forgotten(row, delivery, status) else None
+                row.answer = "" if row.due_at is not None else row.answer
+            # else a newer document was given out meanwhile, which is due still
             if row.recovering:  # a receipt may yet prove what it says
                 row.due_at = now + ASK_AGAIN
             elif delivery.recovering and delivery.document is not None and delivery.envelope is None:
@@ -185,11 +186,14 @@ def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
 def record_failures(deliveries: Sequence[Delivery]) -> None:
     """They were not reached, or answered nonsense: try again, with growing pauses."""
     tried = {delivery.site_id: delivery.tries for delivery in deliveries}
+    documents = {delivery.site_id: delivery.document_id for delivery in deliveries}
     with scope(DELIVERY):
         now = database_now()
         rows = _locked(tried)
         least, most = FAILED
         for row in rows:
+            if row.document_id != documents[row.site_id]:  # a newer one was given out meanwhile: it waits for no pause
+                continue
             row.due_at = now + min(most, least * 2 ** min(tried[row.site_id], 10))
             row.tries = tried[row.site_id] + 1
         write_back(rows, ["due_at", "tries"])

@@ -1,7 +1,9 @@
 // The page's one websocket: deltas, hints and heartbeats become DOM events; loss of it is shown and healed.
 //
 // Events on document: "live:deltas" (detail: deltas), "live:hints" (detail: hints), "live:resync" (after a reconnection), "live:state".
-// Elements with data-live="topic:pk ..." get the event "live" when a hint names them, or after a reconnection.
+// Elements with data-live="topic:pk ..." get the event "live" when a hint names them, or after a reconnection;
+// those with data-live-first too when the first connection stands, and "live:first" is emitted: what was hinted at
+// between the drawing of the page and then would be missed, and nothing may follow it.
 
 import { Throttle, linkState, retryDelay_ms } from "./link.js";
 import { ageText } from "./format.js";
@@ -52,7 +54,12 @@ function catchUp() {
 
 function onMessage(event) {
   const message = JSON.parse(event.data);
+  const isFirst = last_message_ms === null;
   last_message_ms = performance.now();
+  if (isFirst) {
+    emit("live:first");
+    document.querySelectorAll("[data-live-first]").forEach(poke);
+  }
   if (lost) {
     lost = false;
     catchUp();

@@ -54,7 +54,8 @@ class Fleet:
         try:
             wait_for(lambda: self.is_done(run), 120 + len(self.sites) / 2, f"the end, from {run.state} {run.waves}")
         except AssertionError as error:
-            error.add_note(f"{run.failures()} {sorted(run.states())}\n{self.system.last_words('tick', 'poller0', 'beat')}")
+            error.add_note(f"{run.failures()} {sorted(run.states())}")
+            error.add_note(self.system.last_words("tick", "poller0", "beat"))
             raise
         assert run.waves == ["passed"] * 3
         run.was_exact()

@@ -310,6 +310,25 @@ class TestDelivery:
         record_answers([(one, PutDesired(state="accepted"))])
         assert owned(SiteDesired).get().answer == ""
 
+    @pytest.mark.parametrize("said", ["told", "nothing"])
+    def test_what_a_site_says_of_an_older_version_holds_up_no_newer_one(self, joined: Any, said: str) -> None:
+        """The order comes while the site is asked about the one before: it is due as if nobody had asked."""
+        site, identity = joined()
+        row = apply(site)
+        sign(row)
+        owned(SiteDesired).update(answer="accepted")
+        (asked,) = due()
+        newer = apply(site, {})
+        if said == "told":
+            record_told([(asked, told(identity, row, "applied"))])
+            assert owned(DesiredReceipt).get().document_id == row.pk
+        else:
+            record_failures([asked])
+        assert to_sign(poller=0, limit=10) == [newer.pk]
+        envelope = sign(newer)
+        (one,) = due()
+        assert (one.document_id, one.envelope, one.answer, one.tries) == (newer.pk, envelope, "", 0)
+
     def test_a_site_that_was_set_up_anew_is_handed_the_same_bytes_again(self, joined: Any) -> None:
         site, _ = joined()
         envelope = sign(apply(site))
