@@ -58,7 +58,8 @@ def _may(row: Rollout) -> list[str]:
 
 def command_of(verb: str) -> str:
     """The command that says it."""
-    return {"roll_back": "rollback", "freeze": "pause --freeze"}.get(verb, verb.replace("_", "-"))
+    named = {"roll_back": "rollback", "roll_back_wave": "rollback-wave", "freeze": "pause --freeze"}
+    return named.get(verb, verb.replace("_", "-"))
 
 
 def waves(row: Rollout) -> list[str]:

@@ -49,6 +49,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "answer_rollout": {"expect": plan_hash, "wave": 0, "yes": True},
     **{f"{verb}_rollout": _SAID for verb in ("approve", "reject", "pause", "freeze", "resume", "abort", "roll_back")},
     "reopen_rollout_lane": _SAID,
+    "roll_back_wave_of_rollout": _SAID,
     "create_hold": {"reason": "because", "until": tomorrow},
     "override_hold": {"reason": "because"},
     "set_calendar": {"windows": [{"days": [6], "begin": "22:00:00", "end": "04:00:00"}]},

@@ -26,6 +26,7 @@ VERBS: Final = {
     "resume": ("resume", "go on; where a wave is held, --choice says how"),
     "answer": ("answer", "answer the question of the wave that is held"),
     "abort": ("abort", "give it up; what is done stays"),
+    "rollback-wave": ("roll_back_wave", "what the present wave touched goes back; it is held then"),
     "rollback": ("roll_back", "every site that was touched goes back to what it ran before"),
     "reopen-lane": ("reopen_lane", "let sites catch up again that were left behind"),
 }

@@ -98,6 +98,14 @@ def abort_rollout(request: ScopedRequest, rollout: int, body: schemas.WhyIn) -> 
     return _said(request, rollout, control.abort, body)
 
 
+@router.post("/rollouts/{rollout}/roll-back-wave", response=OUT, summary="Roll the present wave back")
+@dangerous("rollout.roll_back_wave")
+@idempotent
+def roll_back_wave_of_rollout(request: ScopedRequest, rollout: int, body: schemas.WhyIn) -> Status[dict[str, Any]]:
+    """What it touched goes back to what it had proven before; the wave is held then, and earlier ones stay."""
+    return _said(request, rollout, control.roll_back_wave, body)
+
+
 @router.post("/rollouts/{rollout}/roll-back", response=OUT, summary="Roll a rollout back")
 @dangerous("rollout.roll_back")
 @idempotent

@@ -142,6 +142,7 @@ def _while(head: Head) -> list[Effect]:
             _expires(head),
         ]
         found.append(_effect("freeze", "Freeze", words, at_work + waiting, needs_reason=True))
+    found += _of_the_wave(head, tally)
     if allowed(state, RolloutEvent.ABORT):
         ending = "finish" if head.plan.abort == "finish" else "go back to what they ran before"
         words = [
@@ -150,6 +151,23 @@ def _while(head: Head) -> list[Effect]:
         ]
         found.append(_effect("abort", "Abort", words, waiting + at_work, needs_reason=True, danger=True))
     return found
+
+
+def _of_the_wave(head: Head, tally: Tally) -> list[Effect]:
+    """The way back of the present wave alone."""
+    wave = next((one for one in head.waves if one.state in ACTIVE_WAVE), None)
+    if wave is None or wave.undoing or not allowed(head.rollout.state, RolloutEvent.PAUSE):
+        return []
+    touched, waiting = tally.count(TOUCHED, wave.index, lane=False), tally.count(UNTOUCHED, wave.index, lane=False)
+    if not touched:
+        return []
+    words = [
+        f"{counted(touched)} of wave {head.plan.waves[wave.index].name!r} go back, each to what it had proven before.",
+        f"{counted(waiting)} of it that wait are not begun, and earlier waves stay as they are.",
+        "Then the wave is held until somebody chooses: retry, skip, or give the rollout up.",
+    ]
+    label = "Roll this wave back"
+    return [_effect("roll_back_wave", label, words, touched, needs_reason=True, danger=True)]
 
 
 def _resumes(head: Head, tally: Tally) -> list[Effect]:

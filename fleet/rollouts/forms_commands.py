@@ -7,7 +7,10 @@ from django import forms
 from fleet.rollouts.effects import Effect
 
 # Verbs whose services take a reason, and those that take a time.
-WITH_REASON: Final = ("approve", "reject", "pause", "freeze", "resume", "abort", "roll_back", "reopen_lane")
+WITH_REASON: Final = (
+    *("approve", "reject", "pause", "freeze", "resume"),
+    *("abort", "roll_back_wave", "roll_back", "reopen_lane"),
+)
 WITH_HOURS: Final = ("pause", "freeze")
 # Whoever must stop a rollout at night is asked for no number first.
 WITHOUT_NUMBER: Final = ("pause", "freeze")

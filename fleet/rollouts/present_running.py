@@ -42,6 +42,7 @@ _ICONS: Final = {
     "reject": "x",
     "submit": "user",
     "abort": "x",
+    "roll_back_wave": "history",
     "roll_back": "history",
     "reopen_lane": "refresh",
     "answer": "check",

@@ -153,6 +153,7 @@ class WaveEvent(StrEnum):
     ASK_GATE = "ask_gate"
     GO_ON = "go_on"
     HOLD = "hold"
+    UNDO = "undo"
     RETRY = "retry"
     EXCUSE = "excuse"
     RECHECK = "recheck"
@@ -273,6 +274,8 @@ def _wave() -> list[Transition]:
         Transition(W.SOAKING, e.ASK_GATE, "the soaks are over", W.GATE),
         Transition(W.GATE, e.GO_ON, "every gate passes", W.PASSED),
         *_from(running, e.HOLD, "a limit is crossed, or a gate does not pass", W.HELD),
+        *_from(running, e.UNDO, "a person, with a reason: what it touched goes back", W.HELD),
+        Transition(W.HELD, e.UNDO, "a person, with a reason: what it touched goes back", W.HELD),
         Transition(W.HELD, e.RETRY, "a person: failed steps are queued again", W.OPEN),
         Transition(W.HELD, e.EXCUSE, "a person, with a reason: failed steps are skipped", W.OPEN),
         Transition(W.HELD, e.RECHECK, "a person has answered, or wants the gate asked again", W.GATE),

@@ -147,6 +147,7 @@ def test_the_operations_are_those():
         "POST /api/v1/rollouts/{rollout}/reopen-lane",
         "POST /api/v1/rollouts/{rollout}/resume",
         "POST /api/v1/rollouts/{rollout}/roll-back",
+        "POST /api/v1/rollouts/{rollout}/roll-back-wave",
         "POST /api/v1/rollouts/{rollout}/start",
         "POST /api/v1/rollouts/{rollout}/submit",
         "POST /api/v1/sites",

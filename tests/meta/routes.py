@@ -33,7 +33,7 @@ class Route:
 GET_POST, POST = ("GET", "POST"), ("POST",)
 ROLLOUT_VERBS = (
     *("submit", "approve", "reject", "start"),
-    *("pause", "freeze", "resume", "answer", "abort", "roll_back", "reopen_lane"),
+    *("pause", "freeze", "resume", "answer", "abort", "roll_back_wave", "roll_back", "reopen_lane"),
 )
 PAGES = (
     Route("", PLAIN),

@@ -49,7 +49,10 @@ MARKED = {
     "POST /webhooks/{webhook}/rotate": "webhook.rotate",
     **{
         f"POST /rollouts/{{rollout}}/{verb}": f"rollout.{verb.replace('-', '_')}"
-        for verb in ("submit", "approve", "reject", "start", "resume", "answer", "abort", "roll-back", "reopen-lane")
+        for verb in (
+            *("submit", "approve", "reject", "start", "resume", "answer"),
+            *("abort", "roll-back-wave", "roll-back", "reopen-lane"),
+        )
     },
     "POST /holds/{hold}/override": "rollout.override",
 }

@@ -18,6 +18,7 @@ from fleet.rollouts.states import (
     LaneState,
     Pause,
     RolloutEvent,
+    RolloutState,
     StepEvent,
     StepState,
     WaveEvent,
@@ -107,6 +108,20 @@ def roll_back(head: Head, now: datetime, reason: str) -> list[Action]:
     t = _tick(head, now, RolloutEvent.ROLL_BACK)
     t.move_rollout(RolloutEvent.ROLL_BACK, reason=_needed(reason))
     t.move_all(StepEvent.WAIT_ROLLBACK, StepState.ROLLBACK_FAILED, due_at=now, reason="tried again")
+    return t.actions
+
+
+def roll_back_wave(head: Head, now: datetime, reason: str) -> list[Action]:
+    """Send back what the present wave touched, each site to its own origin; it is held then, and a person chooses."""
+    t = _tick(head, now, RolloutEvent.PAUSE)
+    wave = t.active_wave
+    if wave is None:
+        raise RefusedError("No wave is open: there is none to roll back.")
+    _not_undone(wave)
+    t.move_wave(wave, WaveEvent.UNDO, reason=_needed(reason), undoing=True)
+    event = RolloutEvent.HOLD if t.rollout.state is RolloutState.RUNNING else RolloutEvent.PAUSE
+    until = now + timedelta(seconds=t.plan.expiries.pause_s)
+    t.move_rollout(event, pause=Pause.HELD, until=until, reason=_needed(reason))
     return t.actions
 
 

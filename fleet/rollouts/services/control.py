@@ -160,6 +160,15 @@ def roll_back(*, actor: Scope, rights: Rights, rollout: Rollout, expect: str, re
     return _command("rollout.run", "rollout.roll_back", actor, rights, rollout, expect, build, reason)
 
 
+def roll_back_wave(*, actor: Scope, rights: Rights, rollout: Rollout, expect: str, reason: str) -> Rollout:
+    """Send back what the present wave touched, each site to its own origin; earlier waves stay as they are."""
+
+    def build(seen: Head, now: datetime) -> Sequence[Action]:
+        return commands.roll_back_wave(seen, now, reason)
+
+    return _command("rollout.run", "rollout.roll_back_wave", actor, rights, rollout, expect, build, reason)
+
+
 def reopen_lane(*, actor: Scope, rights: Rights, rollout: Rollout, expect: str, reason: str) -> Rollout:
     """Let sites that were left behind catch up again, after their lane was halted."""
 

@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "resume": control.resume,
     "answer": control.answer,
     "abort": control.abort,
+    "roll_back_wave": control.roll_back_wave,
     "roll_back": control.roll_back,
     "reopen_lane": control.reopen_lane,
 }
@@ -53,12 +54,13 @@ DONE: Final = {
     "resume": "It goes on.",
     "answer": "Your answer is noted; the gates are asked again.",
     "abort": "It is given up.",
+    "roll_back_wave": "The wave goes back; then it waits for your choice.",
     "roll_back": "It goes back.",
     "reopen_lane": "The catch-up lane is open again.",
 }
 _RIGHTS: Final = {"submit": "rollout.plan", "approve": "", "reject": ""}
-# They choose between ways on from one hold: a press that was meant for an earlier one does nothing.
-_OF_THIS_HOLD: Final = ("resume", "answer", "reopen_lane")
+# They are about one hold, or one wave: a press that was meant for an earlier one does nothing.
+_OF_THIS_HOLD: Final = ("resume", "answer", "roll_back_wave", "reopen_lane")
 
 
 def _say(request: ScopedRequest, pk: int, verb: str) -> HttpResponse:

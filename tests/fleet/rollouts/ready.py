@@ -16,7 +16,7 @@ from tests.fleet.standards.factories import make_standard
 
 HUMAN = {"type": "human", "question": "Do the tills work?"}
 WITHOUT = ("list_rollouts", "create_rollout", "preview_rollout", "list_holds", "create_hold")
-RUNNING = ("pause", "freeze", "resume", "answer", "abort", "roll_back", "reopen")
+RUNNING = ("pause", "freeze", "resume", "answer", "abort", "roll_back_wave", "roll_back", "reopen")
 
 
 def plan_hash() -> str:

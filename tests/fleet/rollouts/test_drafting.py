@@ -184,14 +184,14 @@ def test_each_state_offers_what_can_be_done_in_it(play: Play):
     assert verbs(it) == ["approve", "reject"]
     it.do(control.approve, it.approver)
     tick()
-    assert verbs(it) == ["pause", "freeze", "abort", "roll_back"]
+    assert verbs(it) == ["pause", "freeze", "roll_back_wave", "abort", "roll_back"]
     it.do(control.freeze, reason="wait")
-    assert verbs(it) == ["resume", "pause", "abort", "roll_back"]
+    assert verbs(it) == ["resume", "pause", "roll_back_wave", "abort", "roll_back"]
     it.do(control.resume)
     it.fails(0, 1)
     tick()
     held = ["resume-retry", "resume-skip_failed", "resume-skip_wave", "resume-recheck"]
-    assert verbs(it) == [*held, "pause", "freeze", "abort", "roll_back"]
+    assert verbs(it) == [*held, "pause", "freeze", "roll_back_wave", "abort", "roll_back"]
     it.do(control.resume, choice=Choice.SKIP_FAILED, reason="known")
     it.do(control.abort, reason="enough")
     assert "abort" not in verbs(it)

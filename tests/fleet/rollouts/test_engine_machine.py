@@ -269,7 +269,11 @@ class Engine(RuleBasedStateMachine):
         self.command(commands.resume, choice, "because")
 
     @precondition(lambda self: self.stage.rollout.state is not RolloutState.DRAFT)
-    @rule(verb=st.sampled_from([*["reopen_lane", "answer"] * 4, "abort", "roll_back", "roll_back", "edit"]))
+    @rule(
+        verb=st.sampled_from(
+            [*["reopen_lane", "answer"] * 4, "abort", "roll_back", "roll_back", "roll_back_wave", "edit"]
+        )
+    )
     def press(self, verb: str) -> None:
         match verb:
             case "answer":

@@ -10,7 +10,7 @@ from fleet.rollouts.engine.commands import Choice, RefusedError
 from fleet.rollouts.engine.facts import Origin, Progress, Taken
 from fleet.rollouts.plan import Action, Caps, Expiries, Retry, Rollback, Times
 from fleet.rollouts.states import Failure, Pause, RolloutState, StepState
-from tests.fleet.rollouts.stage import START, Stage, done_stage, held_stage, make_plan, wave
+from tests.fleet.rollouts.stage import START, STRICT, Stage, done_stage, held_stage, make_plan, wave
 
 
 # Rule 6: pauses, abort, expiries ----------------------------------------------------------------------------
@@ -80,6 +80,49 @@ def test_abort_may_send_back_what_is_at_work():
     stage.goes_back(1)
     stage.tick()
     assert stage.rollout.state is RolloutState.ABORTED
+
+
+@pytest.mark.parametrize("before", ["running", "held", Pause.STOPPED, Pause.FROZEN])
+def test_a_person_sends_one_wave_back_and_chooses_then(before: str | Pause):
+    stage = Stage(make_plan([wave(1, 2), wave(3, 4, STRICT), wave(7, 8)]))
+    stage.tick()
+    stage.applied(1, 2)
+    stage.tick()
+    assert (stage.waves(), stage.states()) == (
+        "passed open pending",
+        "proven proven claimed claimed queued queued",
+    )
+    if before == "held":
+        stage.fails(3)
+        stage.tick()
+    elif isinstance(before, Pause):
+        stage.do(commands.pause, before, "let us look")
+        stage.tick()
+    stage.do(commands.roll_back_wave, "the tills are slow")
+    stage.tick()
+    assert (str(stage.rollout.state), stage.rollout.pause, stage.waves()) == ("paused", "held", "passed held pending")
+    assert stage.rollout.reason == "the tills are slow"
+    assert stage.states() == "proven proven rolling_back rolling_back queued queued"
+    with pytest.raises(RefusedError, match="was rolled back"):
+        commands.roll_back_wave(stage.db.head(), stage.now, "again")
+    with pytest.raises(RefusedError, match="still going back"):
+        commands.resume(stage.db.head(), stage.now, Choice.RETRY)
+    stage.goes_back(3, 4)
+    stage.tick()
+    assert stage.states() == "proven proven rolled_back rolled_back queued queued"
+    stage.do(commands.resume, Choice.SKIP_WAVE, "not in this region")
+    stage.tick()
+    assert stage.waves() == "passed passed open"
+
+
+def test_no_wave_is_sent_back_where_none_is_open_and_never_without_a_reason():
+    stage = done_stage()
+    with pytest.raises(RefusedError, match="cannot pause"):
+        commands.roll_back_wave(stage.db.head(), stage.now, "too late")
+    stage = Stage(make_plan([wave(1, 2)]))
+    stage.tick()
+    with pytest.raises(RefusedError, match="reason is needed"):
+        commands.roll_back_wave(stage.db.head(), stage.now, " ")
 
 
 def test_a_row_that_is_in_two_lists_of_a_tick_is_moved_once():

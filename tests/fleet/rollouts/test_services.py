@@ -30,6 +30,7 @@ RUN = {
     control.resume: {},
     control.answer: {"wave": 0, "yes": True},
     control.abort: {"reason": "no"},
+    control.roll_back_wave: {"reason": "no"},
     control.roll_back: {"reason": "no"},
     control.reopen_lane: {"reason": "again"},
 }
@@ -140,6 +141,7 @@ def test_what_the_state_forbids_is_said(play: Play):
         (control.pause, {"reason": "wait"}, "is planned cannot pause"),
         (control.resume, {}, "cannot resume"),
         (control.abort, {"reason": "no"}, "cannot abort"),
+        (control.roll_back_wave, {"reason": "no"}, "cannot pause"),
         (control.roll_back, {"reason": "no"}, "cannot roll back"),
         (control.reopen_lane, {"reason": "no"}, "not halted"),
     ):

@@ -99,6 +99,17 @@ def test_a_wave_that_is_held_offers_its_ways_on(play: Play, signed_in: Any):
     assert (it.now().state, it.states().split()[0]) == ("running", "skipped")
 
 
+def test_a_wave_is_sent_back_by_its_own_button(play: Play, signed_in: Any):
+    it = play(2, 2).run()
+    noc = signed_in("operator")
+    page = noc.get(f"/rollouts/{it.rollout.pk}/do/roll_back_wave/")
+    assert "2 sites of wave" in page.content.decode()
+    assert press(noc, it, "roll_back_wave", reason="the tills are slow").status_code == 302
+    assert (it.now().state, it.now().pause, it.waves()) == ("paused", "held", "held pending")
+    assert press(noc, it, "roll_back_wave", reason="again").status_code == 302
+    assert 'id="do-roll_back_wave"' not in noc.get(f"/rollouts/{it.rollout.pk}/").content.decode()
+
+
 def test_a_person_answers_the_question_of_a_gate(play: Play, signed_in: Any):
     it = play(1, 1)
     first, second = it.values["waves"]
@@ -136,7 +147,7 @@ def test_above_a_number_of_sites_it_is_typed(play: Play, signed_in: Any, monkeyp
     assert it.now().state == "aborting"
 
 
-@pytest.mark.parametrize("verb", ["pause", "freeze", "abort", "roll_back"])
+@pytest.mark.parametrize("verb", ["pause", "freeze", "roll_back_wave", "abort", "roll_back"])
 def test_others_read_why(play: Play, signed_in: Any, verb: str):
     it = play(1).run()
     response = press(signed_in("operator"), it, verb)
@@ -148,7 +159,7 @@ def test_others_read_why(play: Play, signed_in: Any, verb: str):
 
 
 # Two people at once -----------------------------------------------------------------------------------------
-@pytest.mark.parametrize("verb", ["pause", "freeze", "abort", "roll_back"])
+@pytest.mark.parametrize("verb", ["pause", "freeze", "roll_back_wave", "abort", "roll_back"])
 def test_of_two_who_press_at_once_the_second_reads_a_sentence(play: Play, signed_in: Any, verb: str):
     it = play(1).run()
     first, second = signed_in("operator"), signed_in("admin")
