@@ -22,7 +22,7 @@ check: setup
 	@$(PY) scripts/check.py
 
 faults: setup
-	@$(PY) -m pytest -m full
+	@$(PY) -m pytest -n 2 -m full
 
 bench: setup
 	@$(PY) -m bench

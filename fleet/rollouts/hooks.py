@@ -52,6 +52,7 @@ KINDS: Final[dict[tuple[str, str], str]] = {
     ("wave", WaveEvent.ASK_GATE): "rollout.wave.at_gate",
     ("wave", WaveEvent.GO_ON): "rollout.wave.passed",
     ("wave", WaveEvent.HOLD): "rollout.wave.held",
+    ("wave", WaveEvent.UNDO): "rollout.wave.rolled_back",
     ("wave", WaveEvent.RETRY): "rollout.wave.retried",
     ("wave", WaveEvent.EXCUSE): "rollout.wave.excused",
     ("wave", WaveEvent.RECHECK): "rollout.wave.rechecked",

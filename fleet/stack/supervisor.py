@@ -54,8 +54,10 @@ class Supervisor:
     for the kernel ends them with it.
     """
 
-    def __init__(self, console: Console, logs: Path) -> None:
+    def __init__(self, console: Console, logs: Path, heed: Callable[[], None] = lambda: None) -> None:
+        """`heed` raises what is to end all of this; it is called after each start and while children are watched."""
         self._console = console
+        self._heed = heed
         self._logs = logs
         self._children: list[Child] = []
         self.hurry = threading.Event()
@@ -84,6 +86,7 @@ class Supervisor:
     def watch(self, until: Callable[[], bool]) -> None:
         """Start dead children again until `until()` is true; looked at ten times a second."""
         while not until():
+            self._heed()
             self.mend()
             time.sleep(TICK_S)
 
@@ -126,6 +129,7 @@ class Supervisor:
         child.started_at, child.start_at = time.monotonic(), None
         child.reader = threading.Thread(target=self._read, args=(child, child.program, child.process), daemon=True)
         child.reader.start()
+        self._heed()
 
     def _read(self, child: Child, program: Program, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

@@ -89,7 +89,8 @@ class _Life:
         self._options = options
         self._state = state
         self._console = console
-        self._supervisor = Supervisor(console, state.logs)
+        self._asked_at: float | None = None
+        self._supervisor = Supervisor(console, state.logs, self._heed)
         self._began = time.monotonic()
 
     def live(self) -> NoReturn:
@@ -208,16 +209,19 @@ class _Life:
         while True:
             self._supervisor.watch(never)
 
+    def _heed(self) -> None:
+        """Raise Interrupted if a signal came: what its handler raises inside of a fork is dropped by Python."""
+        if self._asked_at is not None:
+            raise Interrupted
+
     def _catch_signals(self) -> None:
         """The first signal raises Interrupted in this thread; a second one, some time later, hastens the end."""
-        first_at: float | None = None
 
         def handle(number: int, frame: object) -> None:
-            nonlocal first_at
-            if first_at is None:
-                first_at = time.monotonic()
+            if self._asked_at is None:
+                self._asked_at = time.monotonic()
                 raise Interrupted
-            if time.monotonic() - first_at > SECOND_SIGNAL_S:  # make passes on what the whole group got already
+            if time.monotonic() - self._asked_at > SECOND_SIGNAL_S:  # make passes on what the whole group got already
                 self._supervisor.hurry.set()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -10,6 +10,7 @@ from bench.stack import Stack
 from bench.web import Session
 from fleet.stack.errors import StackError
 
+pytestmark = pytest.mark.full
 SITES = 20
 
 

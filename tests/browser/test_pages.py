@@ -42,7 +42,7 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("theme", ["dark", pytest.param("light", marks=pytest.mark.full)])
 def test_axe_finds_nothing_serious(sign_in: SignIn, theme: str) -> None:
     page = sign_in("admin", theme=theme)
     for path in PATHS:
@@ -51,7 +51,7 @@ def test_axe_finds_nothing_serious(sign_in: SignIn, theme: str) -> None:
         assert serious(page) == [], path
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.full)])
 def test_axe_finds_nothing_serious_on_a_phone_or_signed_out(stage: Stage, sign_in: SignIn, theme: str) -> None:
     page = sign_in("noc", theme=theme, width=390, height=844)
     for path in ("/?site=north-0", "/sites/", "/sites/north-0/"):

@@ -356,7 +356,7 @@ QUERIES: list[dict[str, str]] = [
 def test_lists_counts_and_searches_hold_not_one_foreign_byte(client_of, route, method):
     for number, member in enumerate(MEMBERSHIPS):
         client = client_of(member)
-        for query in QUERIES:
+        for query in QUERIES[number % 3 :: 3]:  # each by three kinds of viewers
             response = call(client, route, method, data=query, fragment=bool(number % 2))
             assert response.status_code in {200, 403}, (member, query)
             assert_nothing_foreign(response)

@@ -117,6 +117,27 @@ def test_stop_goes_by_stages_and_takes_grandchildren_too(bench: Bench) -> None:
     assert float(first.tail[-1]) + 0.5 <= float(last.tail[-1])  # after the stubborn one was killed
 
 
+def test_what_is_to_end_it_is_heeded_after_a_start_and_while_it_watches(bench: Bench) -> None:
+    class AskedError(Exception):
+        """Somebody wants it to end; the exception of the signal was dropped in the fork."""
+
+    asked: list[bool] = []
+
+    def heed() -> None:
+        if asked:
+            raise AskedError
+
+    bench.supervisor = Supervisor(Console(bench.output), bench.folder, heed)
+    first = bench.start("first", "import time; time.sleep(60)")
+    asked.append(True)
+    with pytest.raises(AskedError):
+        bench.supervisor.watch(lambda: False)
+    with pytest.raises(AskedError):
+        bench.start("second", "import time; time.sleep(60)")
+    bench.supervisor.stop_all()
+    assert not first.alive
+
+
 def test_hurry_waits_for_nobody(bench: Bench) -> None:
     child = bench.start("worker", STUBBORN, stop_s=60)
     bench.watch(lambda: bool(child.tail))

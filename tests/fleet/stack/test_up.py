@@ -100,7 +100,10 @@ class Up:
     def end(self, number: signal.Signals) -> tuple[int, float]:
         began = time.monotonic()
         self.process.send_signal(number)
-        code = self.process.wait(60)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end: {self.lines[-12:]}") from None
         self._reader.join(10)
         return code, time.monotonic() - began
 
