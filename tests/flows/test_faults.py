@@ -116,7 +116,7 @@ def test_flapping_sites_are_recorded_and_cost_nobody_else(system: System, make_p
     late_before_ms = late_ms(calm, 10)
     outages = flap(system, flapping, times=10)
     polled_again(calm)
-    assert late_ms(calm, 60) <= late_before_ms + 250
+    assert late_ms(calm, 60) <= late_before_ms + 2_000  # see test_hostile
     ids = [site.pk for site in calm]
     assert query("SELECT count(*) FROM edge_sites_stateinterval WHERE state = 'down' AND site_id = ANY(%s)", ids) == [
         (0,)
