@@ -240,7 +240,7 @@ def _after(head: Head) -> list[Effect]:
         if offline:
             words.append(f"{counted(offline)} do not answer and go back when they return.")
         if touched:
-            found.append(_effect("roll_back", "Roll back", words, touched, needs_reason=True, danger=True))
+            found.append(_effect("roll_back", "Roll all back", words, touched, needs_reason=True, danger=True))
     if head.rollout.lane is LaneState.HALTED:
         waiting = tally.count((StepState.CATCH_UP,))
         words = [f"{counted(waiting)} that were left behind may catch up again; those that failed there are skipped."]
