@@ -30,14 +30,18 @@ class Watch:
         self._back_at: float | None = None
 
     def consumes(self, server: str | None) -> None:
-        """The worker begins to consume from this broker; None where it was lost again just then."""
+        """The worker begins to consume from this broker; None where that did not say its run."""
         self._server, self._back_at = server, None
 
     def look(self, server: str | None, now: float) -> bool:
-        """Whether the worker should end, `now` by a clock that only goes forward. None is a broker that is away."""
+        """Whether the worker should end, `now` by a clock that only goes forward.
+
+        None is a broker that does not answer. That proves nothing: it may be slow, and the worker consume all the same.
+        """
         if server is None:
-            self._server = self._back_at = None
+            self._back_at = None
             return False
+        self._server = self._server or server
         if server == self._server:
             return False
         if self._back_at is None:

@@ -158,7 +158,8 @@ def _of_the_wave(head: Head, tally: Tally) -> list[Effect]:
     wave = next((one for one in head.waves if one.state in ACTIVE_WAVE), None)
     if wave is None or wave.undoing or not allowed(head.rollout.state, RolloutEvent.PAUSE):
         return []
-    touched, waiting = tally.count(TOUCHED, wave.index, lane=False), tally.count(UNTOUCHED, wave.index, lane=False)
+    # Those of it that were left behind and have caught up since go back too.
+    touched, waiting = tally.count(TOUCHED, wave.index), tally.count(UNTOUCHED, wave.index, lane=False)
     if not touched:
         return []
     words = [

@@ -169,7 +169,8 @@ def record_told(told: Sequence[tuple[Delivery, Told]]) -> None:
                 _recover(row, one)
             if row.document_id == delivery.document_id or delivery.recovering:
                 row.due_at = now if row.document_id is not None and _forgotten(row, delivery, status) else None
-                row.answer = "" if row.due_at is not None else row.answer
+                if row.due_at is not None:
+                    row.answer = ""
             # else a newer document was given out meanwhile, which is due still
             if row.recovering:  # a receipt may yet prove what it says
                 row.due_at = now + ASK_AGAIN

@@ -30,6 +30,16 @@ PATHS = (
 FIRST_VISIT_BYTES, LATER_BYTES, OTHER_BYTES = 650_000, 40_000, 250_000
 
 
+def look_at(page: Page, *paths: str, opened: bool = False) -> None:
+    """Each page, with all that folds `opened`: nothing serious for axe, and nothing wider than the window."""
+    for path in paths:
+        page.goto(path, wait_until="networkidle")
+        if opened:
+            page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        assert serious(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
 def serious(page: Page) -> list[str]:
     """What axe finds that is serious or critical, as "rule: element"."""
     page.evaluate(AXE.read_text())

@@ -15,7 +15,7 @@ from sites.models import Provider
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
-from tests.browser.test_pages import serious
+from tests.browser.test_pages import look_at
 from tests.conftest import PASSWORD, TEST, everything
 from tests.fleet.standards.factories import make_ring, make_standard
 
@@ -58,10 +58,7 @@ def standards(stage: Stage) -> Iterator[None]:
 @LOOKS
 def test_axe_finds_nothing_serious(sign_in: SignIn, theme: str, width: int) -> None:
     page = sign_in("admin", theme=theme, width=width, height=844)
-    for path in PAGES:
-        page.goto(path, wait_until="networkidle")
-        assert serious(page) == [], path
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    look_at(page, *PAGES)
 
 
 @pytest.mark.usefixtures("standards")

@@ -19,7 +19,7 @@ from sites.services.desired import apply
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
-from tests.browser.test_pages import serious
+from tests.browser.test_pages import look_at
 from tests.conftest import TEST, everything
 from tests.fleet.standards.factories import make_standard
 from tests.flows.system import query, wait_for
@@ -182,11 +182,7 @@ def test_axe_finds_nothing_serious(stage: Stage, sign_in: SignIn, rollout: Rollo
     paths = ("/rollouts/", "/rollouts/1/", "/rollouts/1/do/abort/", "/rollouts/1/sites/north-0/")
     paths += ("/sites/north-0/rollouts/", "/sites/north-0/hold/", "/rollouts/?state=ended&q=none")
     page = sign_in("admin", theme=theme, width=width, height=900)
-    for path in paths:
-        page.goto(path, wait_until="networkidle")
-        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
-        assert serious(page) == [], path
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    look_at(page, *paths, opened=True)
 
 
 def test_without_javascript_it_is_read_and_stopped(

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
-from tests.browser.test_pages import serious
+from tests.browser.test_pages import look_at
 from tests.fleet.rollouts.receiver import Receiver, one_webhook, receiving
 
 pytestmark = pytest.mark.browser
@@ -64,10 +64,7 @@ PAGES += ("/webhooks/1/messages/1/",)
 @LOOKS
 def test_axe_finds_nothing_serious_and_phones_need_not_scroll_sideways(sign_in: SignIn, theme: str, width: int) -> None:
     page = sign_in("admin", theme=theme, width=width, height=844)
-    for path in PAGES:
-        page.goto(path, wait_until="networkidle")
-        assert serious(page) == [], path
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    look_at(page, *PAGES)
 
 
 def test_from_the_form_to_a_message_that_arrived(sign_in: SignIn, receiver: Receiver) -> None:

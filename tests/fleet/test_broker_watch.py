@@ -29,12 +29,12 @@ def test_one_that_does_not_connect_again_ends_after_its_grace(between):
     assert watch.look("b", 1 + LATER)
 
 
-def test_a_server_that_was_out_of_reach_is_another_one_although_it_is_the_same():
+@pytest.mark.parametrize("at_first", ["a", None], ids=["known", "slow when the worker began"])
+def test_a_broker_that_is_slow_to_answer_ends_nobody(at_first):
     watch = Watch()
-    watch.consumes("a")
-    assert not watch.look(None, 0)
-    assert not watch.look("a", 1)
-    assert watch.look("a", 1 + LATER)
+    watch.consumes(at_first)
+    for now in range(0, 1_000, 10):
+        assert not watch.look("a" if now % 20 else None, now)
 
 
 def test_one_that_connects_again_in_time_goes_on():
@@ -50,13 +50,6 @@ def test_while_the_broker_is_away_nobody_ends():
     watch.consumes("a")
     for now in range(1_000):
         assert not watch.look(None, now)
-
-
-def test_lost_again_while_it_connected():
-    watch = Watch()
-    watch.consumes(None)
-    assert not watch.look("a", 0)
-    assert watch.look("a", LATER)
 
 
 def test_the_broker_of_the_tests_says_its_run_and_one_that_is_away_none(monkeypatch):

@@ -113,10 +113,10 @@ def failed_steps(who: Scope, rollout: Rollout, *, limit: int) -> list[SiteStep]:
     return list(found.order_by("-since", "pk")[:limit])
 
 
-def without_origin(who: Scope, rollout: Rollout) -> int:
-    """How many sites that were touched have nothing known to go back to: a rollback leaves them as they are."""
+def without_origin(who: Scope, rollout: Rollout, wave: int | None = None) -> int:
+    """How many touched sites (of a wave) have nothing known to go back to: a rollback leaves them as they are."""
     found = steps_in(who).filter(rollout=rollout.pk, state__in=[str(state) for state in TOUCHED], origin=Origin.NONE)
-    return found.count()
+    return (found if wave is None else found.filter(wave=wave)).count()
 
 
 def lane_of(who: Scope, rollout: Rollout) -> list[tuple[str, str, int]]:

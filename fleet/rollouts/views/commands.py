@@ -75,16 +75,16 @@ def _say(request: ScopedRequest, pk: int, verb: str) -> HttpResponse:
     mark = _mark(row, seen)
     if request.method != "POST":
         initial = {"expect": row.plan_hash, "mark": mark, "shown": effect.sites}
-        return _page(request, row, effect, CommandForm(effect, initial=initial))
+        return _page(request, row, seen, effect, CommandForm(effect, initial=initial))
     form = CommandForm(effect, request.POST)
     if not form.is_valid():
-        return _page(request, row, effect, form)
+        return _page(request, row, seen, effect, form)
     if verb in _OF_THIS_HOLD and form.cleaned_data["mark"] != mark:
         return _too_late(request, row)
     options = form.options()
     if verb == "answer":
         assert seen is not None  # nobody else is offered it
-        options["wave"] = next(wave.index for wave in seen.waves if wave.state in ACTIVE_WAVE)
+        options["wave"] = _present_wave(seen)
     try:
         COMMANDS[verb](actor=request.who, rights=request.rights, rollout=row, **options)
     except (Conflict, Invalid) as error:
@@ -119,8 +119,16 @@ def _too_late(request: ScopedRequest, row: Rollout) -> HttpResponse:
     return HttpResponseRedirect(reverse("rollout", args=[row.pk]))
 
 
-def _page(request: ScopedRequest, row: Rollout, effect: Effect, form: CommandForm) -> HttpResponse:
-    stay = without_origin(request.who, row) if effect.verb == "roll_back" else 0
+def _present_wave(seen: Head) -> int:
+    return next(wave.index for wave in seen.waves if wave.state in ACTIVE_WAVE)
+
+
+def _page(request: ScopedRequest, row: Rollout, seen: Head | None, effect: Effect, form: CommandForm) -> HttpResponse:
+    stay = 0
+    if effect.verb == "roll_back":
+        stay = without_origin(request.who, row)
+    elif effect.verb == "roll_back_wave" and seen is not None:
+        stay = without_origin(request.who, row, _present_wave(seen))
     context = {"rollout": row, "effect": effect, "form": form, "stay": stay}
     return django_render(request, "rollouts/do.html", context, status=422 if form.errors else 200)
 
