@@ -39,12 +39,13 @@ function onKey(event) {
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || document.querySelector("dialog[open]")) return;
-  if (performance.now() < chord_until_ms) {
+  // The event's own time, not now: a page that was busy with its map has not heard the keys when they were pressed.
+  if (event.timeStamp < chord_until_ms) {
     chord_until_ms = 0;
     go(event.key);
     return;
   }
-  if (event.key === "g") chord_until_ms = performance.now() + CHORD_MS;
+  if (event.key === "g") chord_until_ms = event.timeStamp + CHORD_MS;
   const action = PLAIN[event.key];
   if (!action) return;
   event.preventDefault();

@@ -91,7 +91,7 @@ def told(stage: Stage) -> Iterator[None]:
 
 @pytest.fixture
 def rollout(stage: Stage, told: None) -> Iterator[Rollout]:
-    """A plan, alone."""
+    """A plan, alone. Ask for it before `sign_in`: open pages ask for the rollout until they are closed."""
     yield stage.ask(_plan, stage)
     stage.ask(_forget)
 
@@ -114,10 +114,9 @@ def press(page: Page, key: str, **values: str) -> None:
     page.wait_for_url("**/rollouts/1/")
 
 
-def test_from_the_plan_to_the_rollback_by_clicking(stage: Stage, sign_in: SignIn, rollout: Rollout) -> None:
+def test_from_the_plan_to_the_rollback_by_clicking(stage: Stage, rollout: Rollout, sign_in: SignIn) -> None:
     noc, boss = sign_in("noc"), sign_in("admin")
-    noc.keyboard.press("g")
-    noc.keyboard.press("r")
+    noc.get_by_role("link", name="Rollouts", exact=True).click()
     noc.get_by_role("link", name="winter").click()
     press(noc, "submit")
     boss.goto("/")
@@ -152,7 +151,7 @@ def started(stage: Stage, rollout: Rollout, sign_in: SignIn) -> None:
 
 
 def test_cells_change_by_themselves_and_are_reached_by_keyboard(
-    stage: Stage, sign_in: SignIn, rollout: Rollout
+    stage: Stage, rollout: Rollout, sign_in: SignIn
 ) -> None:
     page = sign_in("north")
     page.goto("/rollouts/1/")
@@ -177,7 +176,7 @@ def pixels(page: Page) -> Any:
 
 
 @LOOKS
-def test_axe_finds_nothing_serious(stage: Stage, sign_in: SignIn, rollout: Rollout, theme: str, width: int) -> None:
+def test_axe_finds_nothing_serious(stage: Stage, rollout: Rollout, sign_in: SignIn, theme: str, width: int) -> None:
     started(stage, rollout, sign_in)
     paths = ("/rollouts/", "/rollouts/1/", "/rollouts/1/do/abort/", "/rollouts/1/sites/north-0/")
     paths += ("/sites/north-0/rollouts/", "/sites/north-0/hold/", "/rollouts/?state=ended&q=none")
@@ -186,7 +185,7 @@ def test_axe_finds_nothing_serious(stage: Stage, sign_in: SignIn, rollout: Rollo
 
 
 def test_without_javascript_it_is_read_and_stopped(
-    stage: Stage, sign_in: SignIn, rollout: Rollout, chromium: Any
+    stage: Stage, rollout: Rollout, sign_in: SignIn, chromium: Any
 ) -> None:
     started(stage, rollout, sign_in)
     cookies = sign_in("noc").context.cookies()

@@ -67,7 +67,7 @@ def test_axe_finds_nothing_serious_and_phones_need_not_scroll_sideways(sign_in: 
     look_at(page, *PAGES)
 
 
-def test_from_the_form_to_a_message_that_arrived(sign_in: SignIn, receiver: Receiver) -> None:
+def test_from_the_form_to_a_message_that_arrived(receiver: Receiver, sign_in: SignIn) -> None:
     page = sign_in("admin")
     page.on("dialog", lambda dialog: dialog.accept())
     page.locator("summary[aria-label='Your account']").click()
