@@ -5,7 +5,7 @@ message, a killed process or a site that was set up anew costs a later round, an
 """
 
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from agent.protocol.desired import PutDesired, encode_document
@@ -34,7 +34,13 @@ class Signing(Beside):
     """Has documents signed. Apart from the Deliverer, so that the next ones are signed while these are handed over."""
 
     idle_s = 0.5
+    brisk_s = 0.1
     rest_s = 0.05
+
+    def __init__(self, *reach: Any, then: Callable[[], None]) -> None:
+        """As Beside; `then` is called after each round that had some signed."""
+        super().__init__(*reach)
+        self._then = then
 
     def work(self) -> int:
         """One round, of up to AT_ONCE documents. Returns how many there were. Raises SignerAway, SignerRefused."""
@@ -47,6 +53,7 @@ class Signing(Beside):
                     for (pk, document), answer in zip(documents.items(), signed, strict=True)
                 ]
             )
+            self._then()
         return len(documents)
 
 
@@ -54,6 +61,7 @@ class Deliverer(Beside):
     """One a poller process; ends with stop()."""
 
     idle_s = 0.5
+    brisk_s = 0.1
     rest_s = 0.05
 
     def work(self) -> int:

@@ -52,8 +52,9 @@ def the_poller() -> Poller:
     if _poller is None:
         _poller = Poller(lambda results: record_reports(results, poller=POLLER_NAME), tls=_identity.context)
         _poller.start()
-        number = int(os.environ.get("ARCHIPELAGO_POLLER", "0"))
-        _beside.extend(kind(number, *_poller.reach) for kind in (Puller, Renewer, Signing, Deliverer))
+        reach = int(os.environ.get("ARCHIPELAGO_POLLER", "0")), *_poller.reach
+        deliverer = Deliverer(*reach)
+        _beside.extend((Puller(*reach), Renewer(*reach), Signing(*reach, then=deliverer.wake), deliverer))
         for thread in _beside:
             thread.start()
     return _poller
@@ -69,7 +70,7 @@ def _stop_poller(**kwargs: Any) -> None:
 
 @shared_task(soft_time_limit=5)
 def claim_due() -> None:
-    """Once a second: queue the due sites of each shard for its poller."""
+    """Twice a second: queue the due sites of each shard for its poller."""
     beat = timezone.now().second % BEAT_EVERY_S == 0
     for batch in claim(beat=beat):
         poll_sites.apply_async(  # type: ignore[call-arg]  # celery-types does not know argsrepr

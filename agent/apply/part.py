@@ -44,10 +44,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How a changed thing is: `waiting` is to be asked again, `reboot` is well after a reboot, `broken` says why."""
+    """How a changed thing is: `waiting` is to be asked again, `reboot` is well after a reboot, `broken` says why.
+
+    `again_s`: in how many seconds it can be another, where the part knows.
+    """
 
     state: Literal["well", "waiting", "reboot", "broken"]
     detail: str = ""
+    again_s: float | None = None
 
 
 class Blobs(Protocol):

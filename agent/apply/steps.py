@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from agent.apply.part import ApplyError, Change, Part
+from agent.apply.part import ApplyError, Change, Check, Part
 from agent.apply.record import Applied, Work
 from agent.apply.site import Site, Step, Trying, document_of, settle
 from agent.protocol import format_time
@@ -179,7 +179,7 @@ def _check(site: Site, work: Work, document: Document) -> Step:
     change = work.changes[work.index]
     found = _part(site, change).check(document, change)
     if found.state == "waiting":
-        return _wait(site, change, found.detail)
+        return _wait(site, change, found)
     if found.state == "broken":
         return _go_back(work, "rolled_back", f"{change.name}: {found.detail or 'it is broken'}")
     reboots = work.reboots or found.state == "reboot"
@@ -218,7 +218,7 @@ def _prove(site: Site, work: Work, document: Document) -> Step:
     change = work.changes[work.index]
     found = _part(site, change).check(document, change)
     if found.state == "waiting":
-        return _wait(site, change, found.detail)
+        return _wait(site, change, found)
     if found.state != "well":
         why = found.detail or ("it is not in use after the reboot" if found.state == "reboot" else "it is broken")
         return _go_back(work, "rolled_back", f"{change.name}: {why}")
@@ -297,12 +297,13 @@ def _applying(work: Work, **fields: object) -> Work:
     return settle(work, **fields)
 
 
-def _wait(site: Site, change: Change, detail: str) -> Step:
+def _wait(site: Site, change: Change, found: Check) -> Step:
     age_s = time.monotonic() - site.trying.began_s
     if age_s > CHECK_S:
         raise ApplyError(f"{change.name}: nobody could say within {CHECK_S / 60:.0f} minutes how it is")
-    site.trying.note = f"{change.name}: {detail or 'is not well yet'}"
-    return Step(wait_s=min(LOOK_S, max(site.first_look_s, age_s / 4)))
+    site.trying.note = f"{change.name}: {found.detail or 'is not well yet'}"
+    again_s = max(site.first_look_s, age_s / 4) if found.again_s is None else found.again_s
+    return Step(wait_s=min(LOOK_S, again_s))
 
 
 def _part(site: Site, change: Change) -> Part:

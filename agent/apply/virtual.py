@@ -19,6 +19,7 @@ AGENT: Final = "archipelago-agent"
 SETTLE_S: Final = (0.5, 2.5)
 PATIENCE_S: Final = 5.0
 LOOK_S: Final = 0.5
+LEAST_S: Final = 0.01  # a shorter wait may be lost in the rounding of a time
 Things = tuple[Component, ...]
 
 
@@ -99,7 +100,7 @@ class VirtualPart:
             return Check("waiting") if 0 <= age_s < PATIENCE_S else Check("broken", "its health check never passed")
         settle_s = Random(f"{self._site.seed}/{change.name}/{change.after}").uniform(*SETTLE_S)
         if wanted and 0 <= age_s < settle_s:  # what goes is gone at once
-            return Check("waiting", "it is starting")
+            return Check("waiting", "it is starting", again_s=max(LEAST_S, settle_s - age_s))
         if self._here(change.name) == wanted:
             return Check("well")
         if change.name == KERNEL and wanted and self._site.next_kernel == wanted[0].version:

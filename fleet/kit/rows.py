@@ -1,4 +1,4 @@
-"""Writing many rows back in one statement."""
+"""Writing many rows in one statement, whose cost grows with the rows alone."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -21,21 +21,53 @@ def write_back(rows: Collection[models.Model], fields: Sequence[str]) -> None:
     key = meta.pk
     columns = [key, *(meta.get_field(name) for name in fields)]
     connection = connections[DEFAULT]
-    arrays = [
-        sql.SQL("%s::{}[]").format(sql.SQL(_type(column, connection)))  # from our own models, nobody's input
-        for column in columns
-    ]
     statement = sql.SQL("UPDATE {} AS t SET {} FROM unnest({}) AS v({}) WHERE t.{} = v.{}").format(
         sql.Identifier(meta.db_table),
         sql.SQL(", ").join(sql.SQL("{0} = v.{0}").format(sql.Identifier(column.column)) for column in columns[1:]),
-        sql.SQL(", ").join(arrays),
-        sql.SQL(", ").join(sql.Identifier(column.column) for column in columns),
+        _arrays(columns, connection),
+        _names(columns),
         sql.Identifier(key.column),
         sql.Identifier(key.column),
     )
-    values = [[_value(column, row, connection) for row in rows] for column in columns]
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement, _values(columns, rows, connection))
+
+
+def write_new(rows: Sequence[models.Model], fields: Sequence[str]) -> None:
+    """Insert these rows, all of one model whose key the database gives, with these fields; they get their keys.
+
+    Within the open scope; columns of other fields take the database's default. bulk_create does the same one
+    placeholder a value where a model has a BinaryField, at five times the cost.
+    """
+    if not rows:
+        return
+    meta: Any = type(rows[0])._meta
+    columns = [meta.get_field(name) for name in fields]
+    connection = connections[DEFAULT]
+    statement = sql.SQL("INSERT INTO {} ({}) SELECT * FROM unnest({}) RETURNING {}").format(
+        sql.Identifier(meta.db_table),
+        _names(columns),
+        _arrays(columns, connection),
+        sql.Identifier(meta.pk.column),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, _values(columns, rows, connection))
+        for row, (key,) in zip(rows, cursor.fetchall(), strict=True):
+            row.pk = key
+            row._state.adding = False
+
+
+def _names(columns: Sequence[Any]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(column.column) for column in columns)
+
+
+def _arrays(columns: Sequence[Any], connection: Any) -> sql.Composed:
+    # Types are from our own models, nobody's input.
+    return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(_type(column, connection))) for column in columns)
+
+
+def _values(columns: Sequence[Any], rows: Collection[models.Model], connection: Any) -> list[list[Any]]:
+    return [[_value(column, row, connection) for row in rows] for column in columns]
 
 
 def _type(column: Any, connection: Any) -> str:

@@ -24,7 +24,7 @@ from agent.protocol.desired import (
 from fleet.kit import audit, live
 from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
-from fleet.kit.rows import write_back
+from fleet.kit.rows import write_back, write_new
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.drafts import Draft
 from sites.models import Blob, DesiredDocument, Site, SiteDesired
@@ -33,6 +33,11 @@ from sites.services.sites import allow, object_of
 from sites.states import BlobKind, Life
 
 VALID_FOR = timedelta(days=7)
+# What a document is given out with; the rest comes with its signature and its way to the site.
+_GIVEN_OUT = (
+    *("site", "provider", "epoch", "version", "prev_sha256", "content", "hold", "issued_at", "expires_at"),
+    *("reason", "made_by", "sha256", "refused"),
+)
 EMPTY: Mapping[str, Any] = {
     "standard": None,
     "workloads": [],
@@ -192,18 +197,28 @@ def _content_that_stands(site: Site, standing: SiteDesired) -> Mapping[str, Any]
     return stands.content  # type: ignore[no-any-return]  # JSON that _next() has checked
 
 
-def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetime) -> list[DesiredDocument]:
+def give_out(
+    orders: Sequence[Order],
+    *,
+    made_by: str,
+    reason: str,
+    now: datetime,
+    standing: Mapping[int, SiteDesired] | None = None,
+) -> list[DesiredDocument]:
     """The next version for each of these sites, within the open scope; sites must differ. The caller audits.
 
-    Locks their SiteDesired in the order of their ids. Raises Invalid, Conflict, having changed nothing.
+    Locks their SiteDesired in the order of their ids, unless the caller has: `standing`, by site, from
+    lock_standing(). Raises Invalid, Conflict, having changed nothing.
     """
     by_site = {order.site.pk: order for order in orders}
     if len(by_site) != len(orders):
         raise ValueError("one order a site")
-    rows = lock_standing([order.site for order in orders])
+    locked = lock_standing([order.site for order in orders]) if standing is None else standing
+    rows = {pk: row for pk, row in locked.items() if pk in by_site}
     documents = [_next(by_site[pk], row, made_by, reason, now) for pk, row in rows.items()]
     _check_blobs(documents)
-    made = DesiredDocument.objects.bulk_create([row for row, _ in documents], batch_size=1000)
+    made = [row for row, _ in documents]
+    write_new(made, _GIVEN_OUT)
     for document in made:
         row = rows[document.site_id]
         row.version, row.document, row.due_at, row.tries = document.version, document, now, 0
@@ -216,9 +231,15 @@ def give_out(orders: Sequence[Order], *, made_by: str, reason: str, now: datetim
 
 def lock_standing(sites: Sequence[Site]) -> dict[int, SiteDesired]:
     """How far these sites are, by id, in the order of ids: locked, and made where there is none, in the open scope."""
-    SiteDesired.objects.bulk_create(
-        [SiteDesired(site=site, provider_id=site.provider_id) for site in sites], ignore_conflicts=True, batch_size=1000
-    )
+    found = _locked_standing(sites)
+    new = [SiteDesired(site=site, provider_id=site.provider_id) for site in sites if site.pk not in found]
+    if new:
+        SiteDesired.objects.bulk_create(new, ignore_conflicts=True, batch_size=1000)
+        found = _locked_standing(sites)
+    return found
+
+
+def _locked_standing(sites: Sequence[Site]) -> dict[int, SiteDesired]:
     standing = SiteDesired.objects.select_for_update(of=("self",)).select_related("document")
     found = standing.filter(site__in=[site.pk for site in sites]).order_by("site_id")
     return {row.site_id: row for row in found}

@@ -82,7 +82,8 @@ class Desk:
             return
         found = self._origins([give for give, _ in chosen if give.kind is DocumentKind.APPLY])
         reason = f"rollout {self._rollout.pk}: {self._rollout.name}"[:300]
-        made = give_out([order for _, order in chosen], made_by=made_by, reason=reason, now=now)
+        orders = [order for _, order in chosen]
+        made = give_out(orders, made_by=made_by, reason=reason, now=now, standing=self.standing)
         of_site = {document.site_id: document for document in made}
         self._note([(give, of_site[give.step.site]) for give, _ in chosen], found, now)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from agent.apply.blobs import Piece
-from agent.apply.virtual import KERNEL, VirtualMachine, recall, virtual_parts
+from agent.apply.virtual import KERNEL, SETTLE_S, VirtualMachine, recall, virtual_parts
 from agent.cli import main
 from agent.fleet_file import SiteSpec
 from agent.protocol import Component, Report, decode_report
@@ -94,6 +95,12 @@ class TestChanges:
             ("new", True, "running"),
         ]
         assert virtual.state == (1, "applied", "")
+
+    def test_a_start_is_seen_when_it_is_over_and_not_a_look_later(self, virtual: Virtual) -> None:
+        took_s = virtual.apply(sealed(1, "pos:5.0"))
+        image = workload("pos", "5.0").image.partition("@")[2]
+        settle_s = Random(f"{virtual.site.seed}/pos/5.0 ({image[:15]}…)").uniform(*SETTLE_S)
+        assert took_s == pytest.approx(settle_s, abs=0.011)
 
     def test_configuration_and_limits(self, virtual: Virtual) -> None:
         blob = b"{}"

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
-from django.db import DataError, connections
+from django.db import DataError, IntegrityError, connections
 from django.test.utils import CaptureQueriesContext
 
-from fleet.kit.rows import write_back
+from fleet.kit.rows import write_back, write_new
 from fleet.kit.tenancy import scope
 from sites.models import DesiredDocument, Site, SiteDesired
 from tests.conftest import TEST
@@ -66,9 +66,51 @@ def test_foreign_keys_and_nulls_are_written_and_one_statement_does_it(sites):
         assert set(SiteDesired.objects.values_list("due_at", "tries", "document")) == {(None, 4, None)}
 
 
+def _document(site, number):
+    return DesiredDocument(
+        site=site,
+        provider_id=site.provider_id,
+        epoch=1,
+        version=number,
+        content={"n": [number, None, "ä\n"]},
+        issued_at=AT,
+        expires_at=AT.replace(day=2),
+        reason=f"number {number}",
+        made_by="x",
+    )
+
+
+NEW = ("site", "provider", "epoch", "version", "content", "hold", "issued_at", "expires_at", "reason", "made_by")
+NEW += ("prev_sha256", "refused")
+
+
+def test_new_rows_are_inserted_by_one_statement_and_get_their_keys(sites):
+    with scope(TEST):
+        made = [_document(site, number) for number, site in enumerate(sites, 1)]
+        with CaptureQueriesContext(connections["default"]) as queries:
+            write_new(made, [*NEW, "sha256"])
+        assert len(queries) == 1
+        found = DesiredDocument.objects.in_bulk([row.pk for row in made])
+        assert [(found[row.pk].site_id, found[row.pk].version, found[row.pk].content) for row in made] == [
+            (site.pk, number, {"n": [number, None, "ä\n"]}) for number, site in enumerate(sites, 1)
+        ]
+        assert {(row.envelope, row.sent_at, row.made_at is None) for row in found.values()} == {(None, None, False)}
+        made[0].reason = "written again"
+        made[0].save(update_fields=["reason"])  # it is known to be there
+
+
+def test_new_rows_that_are_refused_are_not_there(sites):
+    rows = [_document(sites[0], 1), _document(sites[0], 1)]
+    with pytest.raises(IntegrityError), scope(TEST):
+        write_new(rows, [*NEW, "sha256"])
+    with scope(TEST):
+        assert not DesiredDocument.objects.exists()
+
+
 def test_nothing_costs_nothing(database):
     with CaptureQueriesContext(connections["default"]) as queries:
         write_back([], ["name"])
+        write_new([], ["name"])
     assert len(queries) == 0
 
 

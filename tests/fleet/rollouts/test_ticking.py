@@ -364,5 +364,14 @@ def test_sites_in_flight_are_polled_soon(play: Play) -> None:
     it = play(1)
     rows("UPDATE edge_sites_pollschedule SET next_poll_at = now() + interval '20 s'", using=OWNER)
     it.run()
-    ((soon,),) = rows("SELECT next_poll_at < now() + interval '1.6 s' FROM edge_sites_pollschedule", using=OWNER)
+    ((soon,),) = rows("SELECT next_poll_at < now() + interval '1.1 s' FROM edge_sites_pollschedule", using=OWNER)
     assert soon
+
+
+def test_many_sites_in_flight_are_polled_no_more_often_than_a_poller_bears(play: Play, monkeypatch: Any) -> None:
+    monkeypatch.setattr("fleet.rollouts.services.ticking._IN_FLIGHT_POLLS_PER_S", 0.5)
+    it = play(2)
+    rows("UPDATE edge_sites_pollschedule SET next_poll_at = now() + interval '20 s'", using=OWNER)
+    it.run()
+    found = rows("SELECT extract(epoch FROM next_poll_at - now()) FROM edge_sites_pollschedule", using=OWNER)
+    assert all(1.2 < seconds < 4.1 for (seconds,) in found), found
