@@ -61,6 +61,10 @@ PROTECTED = {
     "sample": (ADD, READ),
     "sample_1h": (KEEP, READ),
     "sample_5m": (KEEP, READ),
+    "slas_contract": (ADD, READ),
+    "slas_contractversion": (ADD, READ),
+    "slas_segment": (ADD, READ),
+    "slas_sitetraits": (KEEP, KEEP),
     "standards_complianceinterval": (ADD, ADD),
     "standards_duesite": (ALL, {"SELECT", "INSERT"}),
     "standards_ring": (ALL, READ),
@@ -77,6 +81,7 @@ JOINED = {
     *("edge_sites_blob", "edge_sites_componentset"),
     *("standards_ring", "standards_ringstandard", "standards_standard"),
     *("rollouts_rollout", "rollouts_wave"),
+    *("slas_contract", "slas_contractversion"),
 }
 
 # Outside row-level security: what a Scope is made from, and what names no site. Table: role and what it may do.
@@ -353,6 +358,7 @@ def test_functions_have_a_fixed_search_path_and_two_the_owners_rights_closed_to_
         ("guard_ring_standard", False, path),
         ("guard_rollout", False, path),
         ("guard_standard", False, path),
+        ("keep_site_traits", False, path),
         ("make_partitions", True, path),
         ("note_changed_site", False, path),
         ("note_due_desired", False, path),

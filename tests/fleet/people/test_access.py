@@ -13,15 +13,15 @@ from fleet.people.services import make_user
 from tests.conftest import TEST
 from tests.database import OWNER
 
-SEE = {"site.view", "provider.view", "standard.view", "rollout.view"}
+SEE = {"site.view", "provider.view", "standard.view", "rollout.view", "contract.view"}
 FLEET = {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
-FLEET |= {"rollout.plan", "rollout.run", "webhook.change"}
+FLEET |= {"rollout.plan", "rollout.run", "webhook.change", "contract.change"}
 MAY = {
     "viewer": SEE,
     "operator": SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
     | {"rollout.plan", "rollout.run", "rollout.hold"},
-    "manager": SEE | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold"},
+    "manager": SEE | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"},
     "admin": SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"rollout.approve", "rollout.hold"}
