@@ -31,8 +31,7 @@ ACTIONS: dict[str, frozenset[str]] = {
     Role.OPERATOR: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
     | {"rollout.plan", "rollout.run", "rollout.hold"},
-    Role.MANAGER: _SEE
-    | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"},
+    Role.MANAGER: _SEE | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"},
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"provider.change", "people.change", "blob.put"}
