@@ -96,6 +96,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "contract",
+                    models.ForeignKey(
+                        help_text="That of the version.",
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="slas.contract",
+                    ),
+                ),
+                (
                     "version",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.PROTECT, related_name="segments", to="slas.contractversion"

@@ -4,10 +4,9 @@ from django.db import migrations
 
 from fleet.kit.rls import APPEND_ONLY, READ_ONLY, protect
 
-# A provider sees the contracts that it has a segment in, and of these its own segments.
-OWN = """EXISTS (SELECT 1 FROM slas_segment g JOIN slas_contractversion v ON v.id = g.version_id
- WHERE v.contract_id = {column})"""
-IN_IT = "EXISTS (SELECT 1 FROM slas_segment g WHERE g.version_id = slas_contractversion.id)"
+# A provider sees the contracts that it has, or had, a segment in, with every version, and of these its own segments: it
+# must see as well that a newer version has none of it.
+OWN = "EXISTS (SELECT 1 FROM slas_segment g WHERE g.contract_id = {column})"
 
 # The first span begins before all time: a site was never without traits. A change counts from the moment that the
 # service wrote with it, which is also that of a hand-over.
@@ -52,7 +51,12 @@ class Migration(migrations.Migration):
             scoped_grants=READ_ONLY,
             scoped=OWN.format(column="slas_contract.id"),
         ),
-        protect("slas_contractversion", grants=APPEND_ONLY, scoped_grants=READ_ONLY, scoped=IN_IT),
+        protect(
+            "slas_contractversion",
+            grants=APPEND_ONLY,
+            scoped_grants=READ_ONLY,
+            scoped=OWN.format(column="slas_contractversion.contract_id"),
+        ),
         protect("slas_segment", grants=APPEND_ONLY, scoped_grants=READ_ONLY),
         # Written by the trigger alone, for whoever changes a site.
         protect("slas_sitetraits", grants=("SELECT", "INSERT", "UPDATE")),

@@ -48,6 +48,7 @@ class Segment(models.Model):
     """`[begins, ends)` of a version under one provider; `terms` are as slas.terms reads them."""
 
     version = models.ForeignKey(ContractVersion, on_delete=models.PROTECT, related_name="segments")
+    contract = models.ForeignKey(Contract, on_delete=models.PROTECT, related_name="+", help_text="That of the version.")
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+")
     begins = models.DateTimeField()
     ends = models.DateTimeField(null=True)

@@ -16,18 +16,17 @@ from slas.terms import Terms, read_terms
 # A site is under a segment while its provider had it and its traits of then fit. A hand-over ends one and begins the
 # other's; the times are the tenures', so nobody targets anything anew.
 COVERED: Final = """
-SELECT s.id, g.id, t.time_zone, GREATEST(g.begins, t.valid_from, x.valid_from, %(begin)s),
+SELECT t.site_id, g.id, t.time_zone, GREATEST(g.begins, t.valid_from, x.valid_from, %(begin)s),
     LEAST(g.ends, t.valid_to, x.valid_to, %(end)s)
 FROM slas_segment g
 JOIN edge_sites_sitetenure t ON t.provider_id = g.provider_id
     AND t.valid_from < LEAST(g.ends, %(end)s) AND (t.valid_to IS NULL OR t.valid_to > GREATEST(g.begins, %(begin)s))
-JOIN edge_sites_site s ON s.id = t.site_id
 JOIN slas_sitetraits x ON x.site_id = t.site_id
     AND x.valid_from < LEAST(g.ends, t.valid_to, %(end)s)
     AND (x.valid_to IS NULL OR x.valid_to > GREATEST(g.begins, t.valid_from, %(begin)s))
 WHERE g.version_id = %(version)s AND g.begins < %(end)s AND (g.ends IS NULL OR g.ends > %(begin)s)
     AND x.labels @> %(labels)s::jsonb AND (%(regions)s::text[] = '{}' OR x.region = ANY(%(regions)s::text[]))
-ORDER BY s.id, 4
+ORDER BY 1, 4
 """
 
 

@@ -133,6 +133,7 @@ def _add(actor: Scope, contract: Contract, number: int, read: Agreement, why: st
         [
             Segment(
                 version=version,
+                contract=contract,
                 provider_id=one.provider_id,
                 begins=one.begins,
                 ends=one.ends,

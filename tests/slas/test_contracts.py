@@ -210,6 +210,27 @@ def test_a_provider_sees_its_own_contracts_and_in_them_its_own_segments(make_pro
             Segment.objects.filter(pk=1).update(fee=0)
 
 
+def test_a_provider_sees_that_a_newer_version_has_none_of_it(make_provider):
+    nord = make_provider("nord")
+    make_provider("sued")
+    first = make_contract(segment("nord"), segment("sued"))
+    change(first, segment("sued"))
+    own = Scope(name="n", providers=frozenset({nord.pk}), limits=(Limit(provider_id=nord.pk),))
+    with scope(own):
+        assert (version_as_of(first.contract).number, written(version_as_of(first.contract))["segments"]) == (2, [])
+        assert len(written(version_as_of(first.contract, first.made_at))["segments"]) == 1
+
+
+def test_after_a_hand_over_the_old_provider_still_sees_what_it_had(make_provider, make_site):
+    nord, sued = make_provider("nord"), make_provider("sued")
+    site = make_site("moves", nord)
+    version = make_contract(segment("nord", begins="2020-01-01T00:00"), segment("sued", begins="2020-01-01T00:00"))
+    changed = update_site(actor=TEST, rights=everything(), site=site, values={"provider_id": sued.pk})
+    with scope(Scope(name="n", providers=frozenset({nord.pk}))):
+        (own,) = covered(version, NOVEMBER, datetime(2100, 1, 1, tzinfo=UTC))
+    assert (own.site_id, own.end) == (site.pk, changed.updated_at)
+
+
 def test_who_is_limited_to_a_region_sees_no_contract(make_provider, access):
     make_provider("nord")
     make_contract(segment("nord"))
