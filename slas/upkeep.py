@@ -6,15 +6,17 @@ year of the contract's zone counts as any other time. Overlaps are one time.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from slas.periods import begin_of
 from slas.spans import Span, Spans, length, meet, union, without
 from slas.terms import CAP_PERIODS, Upkeep
 
 HOUR_MS: Final = 3_600_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +71,22 @@ def cap_periods(upkeep: Upkeep, zone: str, begin: datetime, end: datetime) -> Sp
     at = local.year * 12 + (local.month - 1) // months * months
     found: Spans = []
     while not found or found[-1][1] < ms(end):
-        found.append((_midnight(at, zone), _midnight(at + months, zone)))
+        found.append((ms(begin_of(at, zone)), ms(begin_of(at + months, zone))))
         at += months
     return found
 
 
 def ms(moment: datetime) -> int:
     """Epoch milliseconds, down to the whole one."""
-    return int(Decimal(f"{moment.timestamp():.6f}") * 1000)
+    return (moment - _EPOCH) // _MS
+
+
+def moment_of(at_ms: int) -> datetime:
+    """The moment of epoch milliseconds, in UTC."""
+    return _EPOCH + at_ms * _MS
 
 
 # ------------------------------------------------------------------------------------------------------------
-def _midnight(month: int, zone: str) -> int:
-    local = datetime(month // 12, month % 12 + 1, 1, tzinfo=ZoneInfo(zone))
-    return ms(local.astimezone(UTC))
-
-
 def _within(spans: Spans, hours: Sequence[Span] | None) -> Spans:
     return spans if hours is None else meet(spans, hours)
 

@@ -8,7 +8,8 @@ from fleet.kit.rls import APPEND_ONLY, READ_ONLY, protect
 # must see as well that a newer version has none of it.
 OWN = "EXISTS (SELECT 1 FROM slas_segment g WHERE g.contract_id = {column})"
 
-# The first span begins before all time: a site was never without traits. A change counts from the moment that the
+# The first span begins before all time: a site was never without traits. What sites were like before this migration is
+# known of none; each of their tenures gets the traits of now. A change counts from the moment that the
 # service wrote with it, which is also that of a hand-over.
 TRAITS = """
 CREATE FUNCTION keep_site_traits() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
@@ -32,8 +33,11 @@ CREATE TRIGGER keep_traits AFTER UPDATE OF provider_id, region, ring, labels ON 
 FOR EACH ROW WHEN ((OLD.provider_id, OLD.region, OLD.ring, OLD.labels)
     IS DISTINCT FROM (NEW.provider_id, NEW.region, NEW.ring, NEW.labels))
 EXECUTE FUNCTION keep_site_traits();
-INSERT INTO slas_sitetraits (site_id, provider_id, valid_from, labels, region)
-SELECT id, provider_id, 'epoch', labels || jsonb_build_object('ring', ring), region FROM edge_sites_site;
+INSERT INTO slas_sitetraits (site_id, provider_id, valid_from, valid_to, labels, region)
+SELECT s.id, t.provider_id,
+    CASE WHEN t.valid_from = min(t.valid_from) OVER (PARTITION BY s.id) THEN 'epoch' ELSE t.valid_from END, t.valid_to,
+    s.labels || jsonb_build_object('ring', s.ring), s.region
+FROM edge_sites_site s JOIN edge_sites_sitetenure t ON t.site_id = s.id;
 """
 UNDO = """
 DROP TRIGGER keep_traits ON edge_sites_site; DROP TRIGGER keep_traits_new ON edge_sites_site;

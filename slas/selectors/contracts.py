@@ -16,7 +16,7 @@ from slas.terms import Terms, read_terms
 # A site is under a segment while its provider had it and its traits of then fit. A hand-over ends one and begins the
 # other's; the times are the tenures', so nobody targets anything anew.
 COVERED: Final = """
-SELECT t.site_id, g.id, t.time_zone, GREATEST(g.begins, t.valid_from, x.valid_from, %(begin)s),
+SELECT t.site_id, g.id, t.slug, t.name, t.time_zone, GREATEST(g.begins, t.valid_from, x.valid_from, %(begin)s),
     LEAST(g.ends, t.valid_to, x.valid_to, %(end)s)
 FROM slas_segment g
 JOIN edge_sites_sitetenure t ON t.provider_id = g.provider_id
@@ -26,15 +26,17 @@ JOIN slas_sitetraits x ON x.site_id = t.site_id
     AND (x.valid_to IS NULL OR x.valid_to > GREATEST(g.begins, t.valid_from, %(begin)s))
 WHERE g.version_id = %(version)s AND g.begins < %(end)s AND (g.ends IS NULL OR g.ends > %(begin)s)
     AND x.labels @> %(labels)s::jsonb AND (%(regions)s::text[] = '{}' OR x.region = ANY(%(regions)s::text[]))
-ORDER BY 1, 4
+ORDER BY 1, 6
 """
 
 
 class Covered(NamedTuple):
-    """A site is under a segment over `[begin, end)`; `zone` is the site's own."""
+    """A site is under a segment over `[begin, end)`; its names and zone are those of then."""
 
     site_id: int
     segment_id: int
+    slug: str
+    name: str
     zone: str
     begin: datetime
     end: datetime
@@ -120,4 +122,4 @@ def covered(version: ContractVersion, begin: datetime, end: datetime) -> list[Co
                 "regions": version.regions,
             },
         )
-        return [Covered(*row) for row in cursor.fetchall() if row[3] < row[4]]
+        return [Covered(*row) for row in cursor.fetchall() if row[5] < row[6]]

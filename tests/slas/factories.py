@@ -51,13 +51,21 @@ def make_contract(*segments: Mapping[str, Any], slug: str = "shops", **values: A
 
 def tenures(site: Site, *spans: tuple[Provider, datetime, datetime | None]) -> None:
     """Who had the site when, in place of what the factory wrote."""
-    rows("DELETE FROM edge_sites_sitetenure WHERE site_id = %s", [site.pk], using=OWNER)
+    for table in ("edge_sites_sitetenure", "slas_sitetraits"):
+        rows(f"DELETE FROM {table} WHERE site_id = %s", [site.pk], using=OWNER)
     for provider, begin, end in spans:
         rows(
             "INSERT INTO edge_sites_sitetenure"
             " (site_id, provider_id, valid_from, valid_to, name, slug, place, time_zone)"
             " VALUES (%s, %s, %s, %s, %s, %s, '', %s)",
             [site.pk, provider.pk, begin, end, site.name, site.slug, site.time_zone],
+            using=OWNER,
+        )
+        rows(
+            "INSERT INTO slas_sitetraits (site_id, provider_id, valid_from, valid_to, labels, region)"
+            " SELECT id, %s, %s, %s, labels || jsonb_build_object('ring', ring), region FROM edge_sites_site"
+            " WHERE id = %s",
+            [provider.pk, begin, end, site.pk],
             using=OWNER,
         )
 
