@@ -91,6 +91,7 @@ class Figures:
 Piece = tuple[int, int, Part]
 Change = tuple[int, State]
 RULES = Rules()
+_PARTS = tuple(Part)  # to iterate over an enumeration costs as much as a dozen pieces
 _PART = {State.UP: Part.UP, State.DEGRADED: Part.DEGRADED, State.DOWN: Part.DOWN, State.UNKNOWN: Part.UNKNOWN}
 
 
@@ -115,13 +116,15 @@ def classify(
     excluded = union(exclusions if rules.maintenance == "counts_as_up" else [*exclusions, *maintenance])
     if calendar is None and not excluded and not is_up:
         return [(begin, end, _PART[state]) for begin, end, state in held]
-    scheduled = [window] if calendar is None else meet(calendar, [window])
+    scheduled = [window] if calendar is None else _within(calendar, window)
+    if not excluded and not is_up:
+        return _in_calendar(held, scheduled)
     return _overlay(held, scheduled, meet(excluded, [window]), meet(is_up, [window]))
 
 
 def totals(pieces: Iterable[Piece]) -> Totals:
     """Milliseconds by class."""
-    sums = dict.fromkeys(Part, 0)
+    sums = dict.fromkeys(_PARTS, 0)
     for begin, end, part in pieces:
         sums[part] += end - begin
     scheduled = sum(sums.values()) - sums[Part.OUT_OF_CALENDAR]
@@ -155,6 +158,38 @@ def verdict(shares: Figures, target: Fraction) -> Verdict | None:
 
 
 # ------------------------------------------------------------------------------------------------------------
+def _in_calendar(held: Sequence[tuple[int, int, State]], scheduled: Spans) -> list[Piece]:
+    """What _overlay() gives where there is nothing but states and a calendar: most sites of most months."""
+    pieces: list[Piece] = []
+    slot = 0
+    for at, end, state in held:
+        part = _PART[state]
+        while at < end:
+            while slot < len(scheduled) and scheduled[slot][1] <= at:
+                slot += 1
+            begin, until = scheduled[slot] if slot < len(scheduled) else (end, end)
+            is_open = begin <= at
+            stop = min(end, until if is_open else begin)
+            _append(pieces, at, stop, part if is_open else Part.OUT_OF_CALENDAR)
+            at = stop
+    return pieces
+
+
+def _within(calendar: Sequence[Span], window: Span) -> Spans:
+    """The calendar within the window; one that was made for it is taken as it is."""
+    if not calendar or (window[0] <= calendar[0][0] and calendar[-1][1] <= window[1]):
+        return list(calendar)
+    return meet(calendar, [window])
+
+
+def _append(pieces: list[Piece], begin: int, end: int, part: Part) -> None:
+    """Add a piece; where it goes on with the last one, they are one."""
+    if pieces and pieces[-1][2] is part:
+        pieces[-1] = (pieces[-1][0], end, part)
+    else:
+        pieces.append((begin, end, part))
+
+
 def _overlay(held: Sequence[tuple[int, int, State]], scheduled: Spans, excluded: Spans, is_up: Spans) -> list[Piece]:
     """The pieces, by precedence: one sweep over all edges."""
     edges = {edge for spans in (scheduled, excluded, is_up) for span in spans for edge in span}
@@ -174,10 +209,7 @@ def _overlay(held: Sequence[tuple[int, int, State]], scheduled: Spans, excluded:
             part = Part.EXCLUDED
         elif in_maintenance and part is not Part.UNKNOWN:
             part = Part.UP
-        if pieces and pieces[-1][2] is part:
-            pieces[-1] = (pieces[-1][0], end, part)
-        else:
-            pieces.append((begin, end, part))
+        _append(pieces, begin, end, part)
     return pieces
 
 

@@ -388,6 +388,10 @@ class Migration(migrations.Migration):
             model_name="incidentspan",
             index=models.Index(fields=["provider", "-valid_from"], name="incident_span_provider"),
         ),
+        migrations.AddIndex(
+            model_name="incidentspan",
+            index=models.Index(fields=["-valid_from"], name="incident_span_newest"),
+        ),
         migrations.AddConstraint(
             model_name="incidentspan",
             constraint=models.CheckConstraint(

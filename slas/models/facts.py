@@ -49,6 +49,7 @@ class IncidentSpan(Fact):
         indexes = [
             models.Index(fields=["site", "valid_from"], name="incident_span_site"),
             models.Index(fields=["provider", "-valid_from"], name="incident_span_provider"),
+            models.Index(fields=["-valid_from"], name="incident_span_newest"),
         ]
         constraints = [
             *_span("incident_span"),

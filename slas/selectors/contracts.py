@@ -1,7 +1,7 @@
 """Contracts as a viewer may see them, and which sites a version covers when; the scope must be open."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,7 @@ JOIN slas_sitetraits x ON x.site_id = t.site_id
     AND x.valid_from < LEAST(g.ends, t.valid_to, %(end)s)
     AND (x.valid_to IS NULL OR x.valid_to > GREATEST(g.begins, t.valid_from, %(begin)s))
 WHERE g.version_id = %(version)s AND g.begins < %(end)s AND (g.ends IS NULL OR g.ends > %(begin)s)
+    AND (%(sites)s::int[] IS NULL OR t.site_id = ANY(%(sites)s::int[]))
     AND x.labels @> %(labels)s::jsonb AND (%(regions)s::text[] = '{}' OR x.region = ANY(%(regions)s::text[]))
 ORDER BY 1, 6
 """
@@ -109,8 +110,13 @@ def written(version: ContractVersion, segments: Sequence[Segment] | None = None)
     }
 
 
-def covered(version: ContractVersion, begin: datetime, end: datetime) -> list[Covered]:
-    """Which sites the version covers within `[begin, end)`, under which segment and when, by site and begin."""
+def covered(
+    version: ContractVersion, begin: datetime, end: datetime, *, site_ids: Iterable[int] | None = None
+) -> list[Covered]:
+    """Which sites the version covers within `[begin, end)`, under which segment and when, by site and begin.
+
+    Of some sites only, where those are named.
+    """
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(
             COVERED,
@@ -120,6 +126,7 @@ def covered(version: ContractVersion, begin: datetime, end: datetime) -> list[Co
                 "end": end,
                 "labels": json.dumps(version.labels),
                 "regions": version.regions,
+                "sites": None if site_ids is None else list(site_ids),
             },
         )
         return [Covered(*row) for row in cursor.fetchall() if row[5] < row[6]]

@@ -105,10 +105,7 @@ def figures_of(
     until = min(end, as_of)
     if until <= begin:
         return Report(version, begin, begin, as_of, [])
-    places = covered(version, begin, until)
-    if site_ids is not None:
-        wanted = frozenset(site_ids)
-        places = [place for place in places if place.site_id in wanted]
+    places = covered(version, begin, until, site_ids=site_ids)
     by_segment: dict[int, list[Covered]] = defaultdict(list)
     for place in places:
         by_segment[place.segment_id].append(place)

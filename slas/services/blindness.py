@@ -27,7 +27,8 @@ ORDER BY minute
 """
 _LOSSES: Final = """
 SELECT site_id, provider_id, valid_from, valid_to FROM edge_sites_stateinterval
-WHERE axis = 'reachability' AND state = 'unreachable' AND superseded_at IS NULL AND valid_from >= %s
+WHERE axis = 'reachability' AND state = 'unreachable' AND superseded_at IS NULL
+    AND recorded_at >= %(since)s AND valid_from >= %(since)s
 """
 _WATCHED: Final = """
 SELECT count(*) FROM edge_sites_sitestate t JOIN edge_sites_pollschedule s ON s.site_id = t.site_id
@@ -55,7 +56,7 @@ def find_blindness() -> int:
         since = now - LOOK_BACK
         cursor.execute(_BEATS, {"since": since})
         written = _keep(Blindness.BEATS, silences([minute for (minute,) in cursor.fetchall()], now), now)
-        cursor.execute(_LOSSES, [since])
+        cursor.execute(_LOSSES, {"since": since})
         losses = [Loss(*row) for row in cursor.fetchall()]
         cursor.execute(_WATCHED, [since])
         (watched,) = cursor.fetchone()
