@@ -137,15 +137,15 @@ def measure(segment_id: int, terms: Terms, objective: Objective, inputs: Iterabl
         rows.append(SiteFigures(one.site_id, segment_id, one.slug, one.name, one.window, found, shares, settled))
     shares = figures(total, rules)
     settled = settle(shares, objective.target, objective.burden)
-    return Result(segment_id, objective, rows, total, shares, settled, _verdict(objective, settled, rows))
+    verdict = reached(objective, settled.verdict, [row.settled.verdict for row in rows])
+    return Result(segment_id, objective, rows, total, shares, settled, verdict)
 
 
-# ------------------------------------------------------------------------------------------------------------
-def _verdict(objective: Objective, pooled: Settled, rows: Sequence[SiteFigures]) -> Verdict | None:
+def reached(objective: Objective, pooled: Verdict | None, sites: Iterable[Verdict | None]) -> Verdict | None:
     """Whether the promise was kept, as far as it reaches. Sites of which nothing was to be measured do not count."""
     if objective.reach is Reach.POOLED:
-        return pooled.verdict
-    found = [row.settled.verdict for row in rows if row.settled.verdict is not None]
+        return pooled
+    found = [verdict for verdict in sites if verdict is not None]
     if not found:
         return None
     share = objective.share if objective.reach is Reach.SHARE_OF_SITES and objective.share is not None else Fraction(1)

@@ -23,7 +23,8 @@ from slas.outages import KINDS, Added, Changes, Run, changes, runs
 from slas.selectors.deriving import intervals_of, known_of, standing_of
 
 DERIVER = job("outages")
-LIMIT: Final = 20_000
+# Sites whose whole history is new must fit into memory, and other writers not wait.
+LIMIT: Final = 2_000
 _LOCK: Final = 0x534C_4F55
 _TAKE: Final = """
 DELETE FROM slas_dueincidents WHERE id IN (SELECT id FROM slas_dueincidents ORDER BY id LIMIT %s)
@@ -93,10 +94,11 @@ def _derive(due: Mapping[int, datetime]) -> None:
         wanted = [run for kind in KINDS[place[1]] for run in runs(intervals.get(place, []), kind)]
         batch.take(place[0], changes(wanted, standing.get(place, [])))
     made = _write(batch, now)
-    still = [row.key for rows in standing.values() for row in rows if row.key not in set(batch.superseded)]
+    gone = set(batch.superseded)
+    still = [row.key for rows in standing.values() for row in rows if row.key not in gone]
     judged = _judge([*still, *made], now)
     touched = {key for key, _ in batch.closed} | set(made) | judged
-    told = IncidentSpan.objects.filter(pk__in=touched | set(batch.superseded)).values_list("site_id", "provider_id")
+    told = IncidentSpan.objects.filter(pk__in=touched | gone).values_list("site_id", "provider_id")
     live.publish(hints=[(hint, pk) for site, pk in set(told) for hint in (("site", site), ("attention", 0))])
 
 

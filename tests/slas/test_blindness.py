@@ -1,6 +1,7 @@
 """When the centre itself could not watch: from beats, and from sites that vanish together."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +14,7 @@ from slas.blindness import Blind, Loss, mass_losses, silences
 from slas.models import CentreBlind, Finding
 from slas.services.blindness import find_blindness
 from slas.services.deriving import derive_due
-from tests.database import OWNER, rows, value
+from tests.database import OWNER, rows
 from tests.slas.factories import NOVEMBER as T
 from tests.slas.factories import TEST, interval
 
@@ -56,26 +57,35 @@ def test_losses_that_come_one_by_one_are_none_and_few_sites_prove_nothing():
 
 
 # From the database ------------------------------------------------------------------------------------------
-pytestmark = pytest.mark.usefixtures("django_db_setup")
+MINUTE = timedelta(minutes=1)
+_began: list[datetime] = []
+
+
+@pytest.fixture(autouse=True)
+def one_minute() -> Iterator[None]:
+    """All of a test speaks of the minute in which it began."""
+    _began.append(datetime.now(UTC).replace(second=0, microsecond=0))
+    yield
+    _began.clear()
+
+
+def clock() -> datetime:
+    return _began[0]
 
 
 def beat(*minutes: int) -> None:
     for minute in minutes:
         rows(
-            "INSERT INTO edge_sites_pollerbeat (poller, minute, polls, failures, lag_max_ms)"
-            " VALUES ('p', date_trunc('minute', now()) - make_interval(mins => %s), 0, 0, 0)",
-            [minute],
+            "INSERT INTO edge_sites_pollerbeat (poller, minute, polls, failures, lag_max_ms) VALUES ('p', %s, 0, 0, 0)",
+            [clock() - timedelta(minutes=minute)],
             using=OWNER,
         )
 
 
 def blinds() -> list[tuple[str, Any, Any]]:
-    query = """
-        SELECT rule, round(extract(epoch FROM date_trunc('minute', now()) - valid_from) / 60)::int,
-            round(extract(epoch FROM date_trunc('minute', now()) - valid_to) / 60)::int
-        FROM slas_centreblind ORDER BY valid_from
-    """
-    return rows(query, using=OWNER)
+    """What is on record, in minutes before the test began."""
+    found = rows("SELECT rule, valid_from, valid_to FROM slas_centreblind ORDER BY valid_from", using=OWNER)
+    return [(rule, *(None if m is None else round((clock() - m) / MINUTE) for m in span)) for rule, *span in found]
 
 
 def test_pollers_that_stopped_and_came_back(database):
@@ -98,7 +108,7 @@ def test_a_silence_that_began_long_ago_is_found(database):
 
 def test_sites_that_vanished_together_are_the_centres(make_site, make_provider):
     providers = [make_provider(), make_provider()]
-    begin = value("SELECT date_trunc('minute', now()) - interval '20 minutes'", using=OWNER)
+    begin = clock() - timedelta(minutes=20)
     sites = [make_site(provider=providers[n % 2]) for n in range(4)]
     for n, site in enumerate(sites):
         interval(site, "reachability", "reachable", begin - timedelta(hours=1), begin + timedelta(seconds=n))

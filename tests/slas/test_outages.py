@@ -15,8 +15,10 @@ from sites.services.sites import update_site
 from slas.causes import Known, judge
 from slas.models import CentreBlind, Finding, Incident, IncidentSpan
 from slas.outages import Interval, Run, Standing, changes, runs
+from slas.services import deriving
 from slas.services.deriving import derive_due, note_due
 from slas.states import Cause, Charged, Kind
+from slas.tasks import derive_outages, watch_the_centre
 from tests.conftest import everything
 from tests.database import OWNER, rows
 from tests.sites.builders import polled
@@ -313,6 +315,17 @@ class TestDeriving:
         states(site, "reachability", (at(0), "reachable"), (at(5), "unreachable"), (at(9), "reachable"))
         derive_due()
         assert causes(site) == [("centre", "operator", {"blind": blind.pk})]
+
+    def test_the_tasks_work_off_all_that_is_due(self, make_site, monkeypatch):
+        provider = make_site().provider
+        for _ in range(5):
+            states(make_site(provider=provider), "availability", (at(0), "up"), (at(1), "down"))
+        monkeypatch.setattr(deriving, "LIMIT", 2)
+        derive_outages()
+        with scope(TEST):
+            assert IncidentSpan.objects.filter(kind="down", valid_to=None).count() == 5
+        assert rows("SELECT count(*) FROM slas_dueincidents", using=OWNER) == [(0,)]
+        watch_the_centre()
 
     def test_many_sites_are_derived_at_once_in_a_fixed_number_of_queries(self, make_site, django_assert_num_queries):
         provider = make_site().provider
