@@ -13,7 +13,7 @@ from fleet.broker_watch import BrokerWatch
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 app = Celery("archipelago")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["sites", "fleet.standards", "fleet.rollouts"])
+app.autodiscover_tasks(["sites", "slas", "fleet.standards", "fleet.rollouts"])
 app.steps["consumer"].add(BrokerWatch)
 
 app.conf.task_routes = {
@@ -38,6 +38,8 @@ app.conf.beat_schedule = {
         "schedule": 600.0,
         "options": {"expires": 500},
     },
+    "derive outages": {"task": "slas.tasks.derive_outages", "schedule": 2.0, "options": {"expires": 3}},
+    "watch the centre": {"task": "slas.tasks.watch_the_centre", "schedule": 30.0, "options": {"expires": 25}},
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {
         "task": "sites.tasks.keep_partitions",

@@ -19,10 +19,13 @@ PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
 # About no site: only a membership without limits gives them.
 FLEET_ACTIONS = frozenset(
     {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
-    | {"rollout.plan", "rollout.run", "webhook.change"}
+    | {"rollout.plan", "rollout.run", "webhook.change", "contract.change"}
 )
 
-_SEE = frozenset({"site.view", "provider.view", "standard.view", "rollout.view"})
+_SEE = frozenset(
+    {"site.view", "provider.view", "standard.view", "rollout.view"}
+    | {"contract.view", "outage.view", "maintenance.view"}
+)
 # A rollout is approved for the fleet by a membership without limits, for a provider by one of that provider.
 _ROLLOUT = frozenset({"rollout.plan", "rollout.run", "rollout.approve", "rollout.hold"})
 
@@ -30,13 +33,19 @@ ACTIONS: dict[str, frozenset[str]] = {
     Role.VIEWER: _SEE,
     Role.OPERATOR: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
-    | {"rollout.plan", "rollout.run", "rollout.hold"},
-    Role.MANAGER: _SEE | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold"},
+    | {"rollout.plan", "rollout.run", "rollout.hold"}
+    | {"outage.acknowledge", "outage.comment", "maintenance.plan"},
+    Role.MANAGER: _SEE
+    | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"}
+    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"},
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"provider.change", "people.change", "blob.put"}
-    | {"standard.change", "standard.publish", "ring.change", "webhook.change"}
+    | {"standard.change", "standard.publish", "ring.change", "webhook.change", "contract.change"}
+    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
     | _ROLLOUT,
     Role.PROVIDER_VIEWER: _SEE,
-    Role.PROVIDER_OPERATOR: _SEE | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"},
+    Role.PROVIDER_OPERATOR: _SEE
+    | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"}
+    | {"outage.respond", "maintenance.request", "maintenance.consent"},
 }

@@ -123,7 +123,8 @@ def test_the_beat_schedule_stands_in_one_file(path):
 def test_every_scheduled_task_exists_and_its_message_expires():
     import fleet.rollouts.tasks
     import fleet.standards.tasks  # noqa: F401
-    import sites.tasks  # noqa: F401  (registers them)
+    import sites.tasks  # noqa: F401
+    import slas.tasks  # noqa: F401  (registers them)
     from fleet.celery import app
 
     for name, entry in app.conf.beat_schedule.items():

@@ -13,21 +13,35 @@ from fleet.people.services import make_user
 from tests.conftest import TEST
 from tests.database import OWNER
 
-SEE = {"site.view", "provider.view", "standard.view", "rollout.view"}
+SEE = {
+    "site.view",
+    "provider.view",
+    "standard.view",
+    "rollout.view",
+    "contract.view",
+    "outage.view",
+    "maintenance.view",
+}
 FLEET = {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
-FLEET |= {"rollout.plan", "rollout.run", "webhook.change"}
+FLEET |= {"rollout.plan", "rollout.run", "webhook.change", "contract.change"}
 MAY = {
     "viewer": SEE,
     "operator": SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
-    | {"rollout.plan", "rollout.run", "rollout.hold"},
-    "manager": SEE | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold"},
+    | {"rollout.plan", "rollout.run", "rollout.hold"}
+    | {"outage.acknowledge", "outage.comment", "maintenance.plan"},
+    "manager": SEE
+    | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"}
+    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"},
     "admin": SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"rollout.approve", "rollout.hold"}
+    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
     | FLEET,
     "provider_viewer": SEE,
-    "provider_operator": SEE | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"},
+    "provider_operator": SEE
+    | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"}
+    | {"outage.respond", "maintenance.request", "maintenance.consent"},
 }
 
 

@@ -1,0 +1,160 @@
+"""From what is known of sites to the figures of one objective, by the engine. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from slas.engine import Change, Figures, State, Totals, Verdict, classify, figures, totals
+from slas.settlement import Settled, settle
+from slas.spans import Span, Spans, meet, union, without
+from slas.states import Measure, Reach
+from slas.terms import Objective, Terms
+
+_CODES = {
+    "u": State.UP,
+    "g": State.DEGRADED,
+    "d": State.DOWN,
+    "n": State.UNKNOWN,
+    # The way to a site: what is not reachable is down; what the centre could not see is not known.
+    "r": State.UP,
+    "x": State.DOWN,
+    "c": State.UNKNOWN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A site's states on one axis as parallel lists, in order: begins and ends (None: it lasts) in milliseconds, a
+    letter for each state, and whether the site's own journal, or a probe, says so (`y`)."""
+
+    begins: Sequence[int]
+    ends: Sequence[int | None]
+    codes: str
+    proven: str
+
+    def changes(self) -> list[Change]:
+        """For the engine: from when on what is known; where nothing is recorded, nothing is."""
+        found: list[Change] = []
+        until: int | None = None
+        for begin, end, code in zip(self.begins, self.ends, self.codes, strict=True):
+            if end is not None and end <= begin:
+                continue
+            if until is not None and begin > until:
+                found.append((until, State.UNKNOWN))
+            elif until is not None and begin < until:  # two rows of less than a millisecond: the later one counts
+                begin = until
+                if end is not None and end <= begin:
+                    continue
+            found.append((begin, _CODES[code]))
+            if end is None:
+                return found
+            until = end
+        if until is not None:
+            found.append((until, State.UNKNOWN))
+        return found
+
+    def spoken_for(self, end: int) -> Spans:
+        """The time of which the site itself, or a probe, says how it was."""
+        return union(
+            (begin, end if until is None else until)
+            for begin, until, code, proven in zip(self.begins, self.ends, self.codes, self.proven, strict=True)
+            if proven == "y" and code not in "nc"
+        )
+
+
+NOTHING = History((), (), "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that the figures of a site under a segment rest on; all times in milliseconds."""
+
+    site_id: int
+    segment_id: int
+    slug: str
+    name: str
+    window: Span
+    history: History
+    hours: Spans | None
+    maintenance: Spans
+    causes: Spans
+    blind: Spans
+
+    def exclusions(self, measure: Measure) -> Spans:
+        """Outages of excluded causes, and our own blindness where nobody else speaks."""
+        blind = self.blind
+        if blind and measure is Measure.AVAILABILITY:
+            blind = without(blind, self.history.spoken_for(self.window[1]))
+        return union([*self.causes, *blind]) if blind else self.causes
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFigures:
+    """A site under a segment: milliseconds by class, the shares, and what the burden of proof makes of them."""
+
+    site_id: int
+    segment_id: int
+    slug: str
+    name: str
+    window: Span
+    totals: Totals
+    shares: Figures
+    settled: Settled
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An objective under one segment: its sites, all of them together, and whether the promise was kept."""
+
+    segment_id: int
+    objective: Objective
+    sites: Sequence[SiteFigures]
+    totals: Totals
+    shares: Figures
+    settled: Settled
+    verdict: Verdict | None
+
+
+def measure(segment_id: int, terms: Terms, objective: Objective, inputs: Iterable[Inputs]) -> Result:
+    """The figures of an objective of availability or reachability over all sites of a segment."""
+    assert objective.target is not None
+    rules = terms.rules(objective)
+    rows: list[SiteFigures] = []
+    total = Totals()
+    for one in inputs:
+        pieces = classify(
+            one.window,
+            one.history.changes(),
+            calendar=one.hours,
+            maintenance=one.maintenance,
+            exclusions=one.exclusions(objective.measure),
+            rules=rules,
+        )
+        found = totals(pieces)
+        total += found
+        shares = figures(found, rules)
+        settled = settle(shares, objective.target, objective.burden)
+        rows.append(SiteFigures(one.site_id, segment_id, one.slug, one.name, one.window, found, shares, settled))
+    shares = figures(total, rules)
+    settled = settle(shares, objective.target, objective.burden)
+    verdict = reached(objective, settled.verdict, [row.settled.verdict for row in rows])
+    return Result(segment_id, objective, rows, total, shares, settled, verdict)
+
+
+def reached(objective: Objective, pooled: Verdict | None, sites: Iterable[Verdict | None]) -> Verdict | None:
+    """Whether the promise was kept, as far as it reaches. Sites of which nothing was to be measured do not count."""
+    if objective.reach is Reach.POOLED:
+        return pooled
+    found = [verdict for verdict in sites if verdict is not None]
+    if not found:
+        return None
+    share = objective.share if objective.reach is Reach.SHARE_OF_SITES and objective.share is not None else Fraction(1)
+    met, missed = found.count(Verdict.MET), found.count(Verdict.MISSED)
+    if Fraction(met, len(found)) >= share:
+        return Verdict.MET
+    return Verdict.MISSED if Fraction(len(found) - missed, len(found)) < share else Verdict.UNDETERMINED
+
+
+def clipped(spans: Iterable[Span], window: Span) -> Spans:
+    """A set of time within a window."""
+    return meet(union(spans), [window])

@@ -1,0 +1,20 @@
+"""Tables of contracts, outages and maintenance."""
+
+from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
+from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
+from slas.models.upkeep import Window, WindowSite
+
+__all__ = [
+    "CentreBlind",
+    "Contract",
+    "ContractVersion",
+    "DueIncidents",
+    "Finding",
+    "Incident",
+    "IncidentNote",
+    "IncidentSpan",
+    "Segment",
+    "SiteTraits",
+    "Window",
+    "WindowSite",
+]

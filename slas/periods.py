@@ -1,0 +1,30 @@
+"""Months, quarters and years of a time zone: they begin at local midnight and have their real length. Pure."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+_FORMS: Final = re.compile(r"(\d{4})(?:-(\d{2})|-Q([1-4]))?")
+
+
+class PeriodError(ValueError):
+    """What is wrong with a period, in a sentence."""
+
+
+def period_of(text: str, zone: str) -> tuple[datetime, datetime]:
+    """Begin and end, in UTC, of `2026-11`, `2026-Q4` or `2026` in a zone. Raises PeriodError."""
+    found = _FORMS.fullmatch(text)
+    if found is None or not 1990 <= int(found[1]) <= 2200 or not 1 <= int(found[2] or 1) <= 12:
+        raise PeriodError("Write a period like 2026-11, 2026-Q4 or 2026.")
+    first, count = int(found[1]) * 12, 12
+    if found[2]:
+        first, count = first + int(found[2]) - 1, 1
+    elif found[3]:
+        first, count = first + 3 * (int(found[3]) - 1), 3
+    return begin_of(first, zone), begin_of(first + count, zone)
+
+
+def begin_of(month: int, zone: str) -> datetime:
+    """When a month begins in a zone, in UTC; months are counted from the year 0."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC)

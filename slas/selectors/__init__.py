@@ -1,0 +1,1 @@
+"""What is read of contracts, outages, maintenance and figures; within the open scope."""

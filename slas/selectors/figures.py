@@ -1,0 +1,202 @@
+"""The figures of a contract over a time, as known at a moment: a function of (period, as of, rule version) over facts.
+
+What is read follows changes of state, never polls: for each site its intervals that begin within the time, and the one
+before. The scope must be open; a provider's login gets the figures of its own segments.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import connections
+
+from fleet.kit.tenancy import DEFAULT
+from slas.calendars import open_spans
+from slas.measuring import NOTHING, History, Inputs, Result, clipped, measure
+from slas.models import Contract, ContractVersion
+from slas.outages import AVAILABILITY, REACHABILITY
+from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
+from slas.spans import Span, Spans, union
+from slas.states import Kind, Measure
+from slas.terms import Terms, calendar_of
+from slas.upkeep import Asked, cap_periods, honoured, moment_of, ms
+
+AXES: Final = {Measure.AVAILABILITY: AVAILABILITY, Measure.REACHABILITY: REACHABILITY}
+KINDS: Final = {Measure.AVAILABILITY: [Kind.DOWN, Kind.DEGRADED], Measure.REACHABILITY: [Kind.UNREACHABLE]}
+
+_KNOWN: Final = "{0}.recorded_at <= %(as_of)s AND ({0}.superseded_at IS NULL OR {0}.superseded_at > %(as_of)s)"
+# Milliseconds since the epoch, exactly: as a double a moment is right to a quarter of a microsecond.
+_MS: Final = "((date_part('epoch', {0}) * 1000000)::int8 / 1000)"
+# Each site's intervals that begin within the time and the last one from before, which standing rows make the one that
+# lasted into it; one row a site, so that Python's work is by site and not by interval.
+_HISTORY: Final = f"""
+SELECT i.site_id, array_agg({_MS.format("i.valid_from")} ORDER BY i.valid_from, i.id),
+    array_agg({_MS.format("CASE WHEN i.closed_at <= %(as_of)s THEN i.valid_to END")} ORDER BY i.valid_from, i.id),
+    string_agg(CASE i.state WHEN 'up' THEN 'u' WHEN 'degraded' THEN 'g' WHEN 'down' THEN 'd' WHEN 'unknown' THEN 'n'
+        WHEN 'reachable' THEN 'r' WHEN 'unreachable' THEN 'x' ELSE 'c' END, '' ORDER BY i.valid_from, i.id),
+    string_agg(CASE WHEN i.source IN ('journal', 'probe') THEN 'y' ELSE '-' END, '' ORDER BY i.valid_from, i.id)
+FROM (
+    SELECT i.* FROM edge_sites_stateinterval i
+    WHERE i.site_id = ANY(%(sites)s) AND i.axis = %(axis)s AND i.valid_from >= %(begin)s AND i.valid_from < %(end)s
+        AND {_KNOWN.format("i")}
+    UNION ALL
+    SELECT b.* FROM unnest(%(sites)s::int[]) AS s(id) CROSS JOIN LATERAL (
+        SELECT i.* FROM edge_sites_stateinterval i
+        WHERE i.site_id = s.id AND i.axis = %(axis)s AND i.valid_from < %(begin)s AND {_KNOWN.format("i")}
+            AND (i.valid_to IS NULL OR i.valid_to > i.valid_from)
+        ORDER BY i.valid_from DESC, i.id DESC LIMIT 1
+    ) b
+) i
+GROUP BY i.site_id
+"""  # noqa: S608  (constants)
+# Outages with the cause that counted then: the newest correction, else the newest by rule.
+_CAUSES: Final = f"""
+SELECT p.site_id, p.provider_id, f.cause, {_MS.format("p.valid_from")},
+    {_MS.format("COALESCE(CASE WHEN p.closed_at <= %(as_of)s THEN p.valid_to END, %(end)s)")}
+FROM slas_incidentspan p
+CROSS JOIN LATERAL (
+    SELECT f.cause FROM slas_finding f
+    WHERE f.incident_id = p.incident_id AND f.provider_id = p.provider_id AND f.at <= %(as_of)s
+    ORDER BY f.is_correction DESC, f.id DESC LIMIT 1
+) f
+WHERE p.site_id = ANY(%(sites)s) AND p.kind = ANY(%(kinds)s) AND {_KNOWN.format("p")} AND p.valid_from < %(end)s
+    AND (p.valid_to IS NULL OR p.valid_to > %(begin)s OR p.closed_at > %(as_of)s)
+"""  # noqa: S608  (constants)
+_WINDOWS: Final = f"""
+SELECT x.site_id, w.provider_id, {_MS.format("w.begins")}, {_MS.format("w.ends")}, {_MS.format("w.requested_at")},
+    {_MS.format("w.decided_at")}, w.decided_reason <> ''
+FROM slas_window w JOIN slas_windowsite x ON x.window_id = w.id
+WHERE x.site_id = ANY(%(sites)s) AND w.begins < %(end)s AND w.ends > %(begin)s AND w.decided_at <= %(as_of)s
+    AND (w.state = 'approved' OR w.state = 'cancelled' AND w.cancelled_at > %(as_of)s)
+"""  # noqa: S608  (constants)
+_BLIND: Final = f"""
+SELECT {_MS.format("b.valid_from")},
+    {_MS.format("COALESCE(CASE WHEN b.closed_at <= %(as_of)s THEN b.valid_to END, %(end)s)")}
+FROM slas_centreblind b
+WHERE b.recorded_at <= %(as_of)s AND b.valid_from < %(end)s
+    AND (b.valid_to IS NULL OR b.valid_to > %(begin)s OR b.closed_at > %(as_of)s)
+"""  # noqa: S608  (constants)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of a contract: each objective of availability and reachability of each segment.
+
+    `end` is that of the period, or `as_of` where that is earlier: what has not been yet is not measured.
+    """
+
+    version: ContractVersion
+    begin: datetime
+    end: datetime
+    as_of: datetime
+    results: Sequence[Result]
+
+
+def figures_of(
+    contract: Contract, begin: datetime, end: datetime, as_of: datetime, *, site_ids: Iterable[int] | None = None
+) -> Report:
+    """The figures over `[begin, end)` as known at `as_of`; of some of its sites only where those are named.
+
+    Raises NotFound where nothing was agreed then.
+    """
+    version = version_as_of(contract, as_of)
+    until = min(end, as_of)
+    if until <= begin:
+        return Report(version, begin, begin, as_of, [])
+    places = covered(version, begin, until, site_ids=site_ids)
+    by_segment: dict[int, list[Covered]] = defaultdict(list)
+    for place in places:
+        by_segment[place.segment_id].append(place)
+    facts = _Facts(version.zone, begin, until, as_of, sorted({place.site_id for place in places}))
+    results = []
+    for segment in version.segments.all():
+        terms = terms_of(segment)
+        for objective in terms.objectives:
+            if objective.measure in AXES:
+                inputs = facts.inputs(terms, objective.measure, segment.provider_id, by_segment[segment.pk])
+                results.append(measure(segment.pk, terms, objective, inputs))
+    return Report(version, begin, until, as_of, results)
+
+
+# ------------------------------------------------------------------------------------------------------------
+class _Facts:
+    """What the figures rest on, read once for all segments and objectives."""
+
+    def __init__(self, zone: str, begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]) -> None:
+        self._zone, self._begin, self._end, self._sites = zone, begin, end, list(sites)
+        self._params = {"begin": begin, "end": end, "as_of": as_of, "sites": self._sites}
+        self._history: dict[Measure, dict[int, History]] = {}
+        self._causes: dict[Measure, dict[tuple[int, int], list[tuple[str, Span]]]] = {}
+        self._hours: dict[tuple[Any, str, Span], Spans | None] = {}
+        self._windows: dict[tuple[int, int], list[Asked]] = {}
+        self._asked_for: tuple[datetime, datetime] | None = None
+        self._blind = union(_rows(_BLIND, self._params))
+
+    def inputs(self, terms: Terms, measure: Measure, provider: int, places: Iterable[Covered]) -> Iterable[Inputs]:
+        """What the engine is told of each site."""
+        history, causes = self._history_of(measure), self._causes_of(measure)
+        caps = cap_periods(terms.upkeep, self._zone, self._begin, self._end)
+        windows = self._windows_within(caps)
+        for place in places:
+            window = (ms(place.begin), ms(place.end))
+            if window[0] >= window[1]:
+                continue
+            key = (place.site_id, provider)
+            asked, found = windows.get(key), causes.get(key)
+            yield Inputs(
+                place.site_id,
+                place.segment_id,
+                place.slug,
+                place.name,
+                window,
+                history.get(place.site_id, NOTHING),
+                self._open(terms, place.zone, window),
+                clipped(self._honoured(terms, place.zone, asked, caps), window) if asked else [],
+                clipped((span for cause, span in found if cause in terms.excluded_causes), window) if found else [],
+                clipped(self._blind, window) if self._blind else [],
+            )
+
+    def _honoured(self, terms: Terms, zone: str, asked: list[Asked], caps: Spans) -> Spans:
+        return honoured(asked, terms.upkeep, self._open(terms, zone, (caps[0][0], caps[-1][1])), caps)
+
+    def _open(self, terms: Terms, zone: str, window: Span) -> Spans | None:
+        if terms.hours is None:
+            return None
+        key = (terms.hours, zone, window)
+        if key not in self._hours:
+            calendar = calendar_of(terms.hours, zone, (moment_of(window[0]), moment_of(window[1])))
+            self._hours[key] = None if calendar is None else open_spans(calendar, window)
+        return self._hours[key]
+
+    def _history_of(self, measure: Measure) -> dict[int, History]:
+        if measure not in self._history:
+            rows = _rows(_HISTORY, self._params | {"axis": AXES[measure]})
+            self._history[measure] = {site: History(*row) for site, *row in rows}
+        return self._history[measure]
+
+    def _causes_of(self, measure: Measure) -> dict[tuple[int, int], list[tuple[str, Span]]]:
+        if measure not in self._causes:
+            found: dict[tuple[int, int], list[tuple[str, Span]]] = defaultdict(list)
+            for site, provider, cause, begin, end in _rows(_CAUSES, self._params | {"kinds": KINDS[measure]}):
+                found[site, provider].append((cause, (begin, end)))
+            self._causes[measure] = found
+        return self._causes[measure]
+
+    def _windows_within(self, caps: Spans) -> dict[tuple[int, int], list[Asked]]:
+        """Windows of the whole periods of a cap, which may begin before the time in question."""
+        asked_for = (moment_of(caps[0][0]), moment_of(caps[-1][1]))
+        if self._asked_for != asked_for:
+            found: dict[tuple[int, int], list[Asked]] = defaultdict(list)
+            params = self._params | {"begin": asked_for[0], "end": asked_for[1]}
+            for site, provider, *row in _rows(_WINDOWS, params):
+                found[site, provider].append(Asked(*row))
+            self._windows, self._asked_for = found, asked_for
+        return self._windows
+
+
+def _rows(query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(query, params)
+        return list(cursor.fetchall())

@@ -1,0 +1,1 @@
+"""Writes of contracts, outages and maintenance, and the passes that derive facts."""

@@ -1,0 +1,166 @@
+"""What people do about outages: they take them, comment on them, and correct why they were. Nothing is overwritten."""
+
+from typing import Any, Final
+
+from django.core.exceptions import ValidationError
+
+from fleet.kit import audit, live
+from fleet.kit.clock import database_now
+from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
+from fleet.kit.tenancy import Rights, Scope, scope
+from slas.models import Finding, Incident, IncidentNote, IncidentSpan
+from slas.selectors.incidents import NOT_KNOWN, spans_in, traits_at, why_of
+from slas.services.contracts import reason_of
+from slas.states import CHARGED, Cause, Charged, Note, Side
+
+# The right by which each side speaks; where somebody has both, they speak for those who run the fleet.
+ACKNOWLEDGE: Final = ((Side.OPERATOR, "outage.acknowledge"), (Side.PROVIDER, "outage.respond"))
+COMMENT: Final = ((Side.OPERATOR, "outage.comment"), (Side.PROVIDER, "outage.respond"))
+
+
+def acknowledge_incident(*, actor: Scope, rights: Rights, incident: Incident, text: str = "") -> IncidentNote:
+    """Take an outage that lasts, from whoever had it. Audited.
+
+    Raises NotFound, NotAllowed, Conflict where it is over, Invalid for a text that is too long.
+    """
+    with scope(actor):
+        part = _newest(actor, incident)
+        side = _side(rights, ACKNOWLEDGE, part)
+        if part.valid_to is not None:
+            raise Conflict("It is over; there is nothing to take.")
+        return _note(actor, part, Note.ACKNOWLEDGED, side, text)
+
+
+def comment_incident(*, actor: Scope, rights: Rights, incident: Incident, text: str) -> IncidentNote:
+    """Say something about an outage, to be read by both sides. Audited. Raises NotFound, NotAllowed, Invalid."""
+    with scope(actor):
+        part = _newest(actor, incident)
+        side = _side(rights, COMMENT, part)
+        if not text.strip():
+            raise Invalid("Write something.", details={"text": "empty"})
+        return _note(actor, part, Note.COMMENT, side, text)
+
+
+def correct_cause(
+    *, actor: Scope, rights: Rights, incident: Incident, cause: str, reason: str, charged_to: str = ""
+) -> list[Finding]:
+    """Say why an outage was, in place of what a rule found; `charged_to` where that does not follow from the cause.
+
+    Adds a finding for each provider that had the site meanwhile; what was found before stays readable. Audited.
+    Raises NotFound, NotAllowed, Invalid, Conflict where that counts already.
+    """
+    why = reason_of(reason)
+    if cause not in set(Cause) or (charged_to and charged_to not in set(Charged)):
+        field = "charged_to" if cause in set(Cause) else "cause"
+        known = Charged if cause in set(Cause) else Cause
+        raise Invalid("Some values cannot be taken.", details={field: f"This is one of {', '.join(known)}."})
+    chosen, charged = Cause(cause), Charged(charged_to) if charged_to else CHARGED[Cause(cause)]
+    with scope(actor):
+        parts = list(spans_in(actor).filter(incident=incident))
+        if not parts:
+            raise NotFound("There is no such outage, or it is not yours to see.")
+        for part in parts:
+            _side(rights, ((Side.OPERATOR, "outage.correct"),), part)
+        before = why_of([incident.pk])
+        made = []
+        for provider in sorted({part.provider_id for part in parts}):
+            was = before.get((incident.pk, provider), NOT_KNOWN)
+            if (was.cause, was.charged_to, was.is_correction) != (chosen, charged, True):
+                made.append(_correct(actor, incident, provider, chosen, charged, why))
+                _record(
+                    actor,
+                    "incident.correct",
+                    incident,
+                    provider,
+                    before={"cause": was.cause, "charged_to": was.charged_to},
+                    after={"cause": chosen, "charged_to": charged},
+                    note=why,
+                )
+        if not made:
+            raise Conflict("That is what counts already.")
+        _publish(parts)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------------
+def _newest(actor: Scope, incident: Incident) -> IncidentSpan:
+    part = spans_in(actor).filter(incident=incident).first()
+    if part is None:
+        raise NotFound("There is no such outage, or it is not yours to see.")
+    return part
+
+
+def _side(rights: Rights, by: tuple[tuple[Side, str], ...], part: IncidentSpan) -> Side:
+    """For whom the actor speaks about this part. Raises NotAllowed."""
+    traits = traits_at(part.site_id, part.provider_id, part.valid_from)
+    region, labels = (traits.region, traits.labels) if traits else ("", {})
+    for side, action in by:
+        if rights.may_on(action, provider_id=part.provider_id, region=region, labels=labels):
+            return side
+    raise NotAllowed("Your role does not allow this on this outage.")
+
+
+def _note(actor: Scope, part: IncidentSpan, kind: Note, side: Side, text: str) -> IncidentNote:
+    if actor.user_id is None:
+        raise NotAllowed("Only a person can say this.")
+    note = IncidentNote(
+        incident_id=part.incident_id,
+        provider_id=part.provider_id,
+        kind=kind,
+        side=side,
+        text=text.strip(),
+        author_id=actor.user_id,
+        author_name=actor.name[:150],
+        at=database_now(),
+    )
+    try:
+        note.clean_fields(exclude=["incident", "provider", "author"])
+    except ValidationError as error:
+        raise Invalid("Some values cannot be taken.", details={"text": " ".join(error.messages)}) from None
+    note.save(force_insert=True)
+    _record(actor, f"incident.{kind}", part.incident, part.provider_id, after={"side": side}, note=note.text)
+    _publish([part])
+    return note
+
+
+def _correct(actor: Scope, incident: Incident, provider: int, cause: Cause, charged: Charged, why: str) -> Finding:
+    return Finding.objects.create(
+        incident=incident,
+        provider_id=provider,
+        cause=cause,
+        charged_to=charged,
+        is_correction=True,
+        reason=why,
+        author_id=actor.user_id,
+        author_name=actor.name[:150],
+        at=database_now(),
+    )
+
+
+def _publish(parts: list[IncidentSpan]) -> None:
+    live.publish(
+        hints=[(hint, part.provider_id) for part in parts for hint in (("attention", 0), ("site", part.site_id))]
+    )
+
+
+def _record(
+    actor: Scope,
+    action: str,
+    incident: Incident,
+    provider: int,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+    note: str = "",
+) -> None:
+    audit.record(
+        actor,
+        action,
+        object_type="incident",
+        object_id=incident.pk,
+        object_name=f"{incident.kind} {incident.pk}",
+        provider_id=provider,
+        before=before,
+        after=after,
+        note=note,
+    )

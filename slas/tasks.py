@@ -1,0 +1,25 @@
+"""Celery tasks of SLAs: thin doors to the passes."""
+
+from typing import Final
+
+from celery import shared_task
+
+from slas.services.blindness import find_blindness
+from slas.services.deriving import derive_due
+
+# What many sites at once bring is worked off in one go; what goes on and on leaves the worker to others in between.
+PASSES: Final = 20
+
+
+@shared_task(time_limit=120)
+def derive_outages() -> None:
+    """Every two seconds: derive the outages of the sites whose states have changed, in passes of some at a time."""
+    for _ in range(PASSES):
+        if not derive_due():
+            break
+
+
+@shared_task(time_limit=60)
+def watch_the_centre() -> None:
+    """Every half minute: find out whether the centre itself could watch."""
+    find_blindness()

@@ -1,0 +1,91 @@
+"""Providers are kept apart in every table of SLAs, by PostgreSQL itself, whatever the code above asks for."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import ProgrammingError, transaction
+
+from fleet.kit.tenancy import NOBODY, Scope, scope
+from slas.models import Finding, Incident, IncidentNote, Window, WindowSite
+from slas.services.deriving import derive_due
+from slas.services.incidents import acknowledge_incident, correct_cause
+from slas.services.upkeep import request_window
+from tests.database import OWNER, rows, value
+from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
+
+TABLES = [
+    *("slas_contract", "slas_contractversion", "slas_segment", "slas_sitetraits"),
+    *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
+    *("slas_window", "slas_windowsite"),
+]
+JOINED = {"slas_contract", "slas_contractversion", "slas_incident"}
+
+
+@pytest.fixture
+def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
+    """Both providers have everything: a contract, an outage with a cause and a note, a window."""
+    both = make_provider("nord"), make_provider("sued")
+    manager = access("manager")
+    for provider in both:
+        make_contract(segment(provider), slug=f"with-{provider.slug}")
+        site = make_site(f"{provider.slug}-site", provider)
+        states(site, "availability", (NOVEMBER, "down"))
+        derive_due()
+        with scope(TEST):
+            incident = Incident.objects.get(site=site)
+        acknowledge_incident(actor=manager[0], rights=manager[1], incident=incident)
+        correct_cause(actor=manager[0], rights=manager[1], incident=incident, cause="power", reason="it was dark")
+        begins = datetime.now(UTC) + timedelta(days=9)
+        person = access("provider_operator", provider=provider)
+        request_window(
+            actor=person[0], rights=person[1], sites=[site.slug], title="fans", begins=begins,
+            ends=begins + timedelta(hours=1),
+        )  # fmt: skip
+    rows(
+        "INSERT INTO slas_dueincidents (site_id, provider_id, since)"
+        " SELECT id, provider_id, now() FROM edge_sites_site",
+        using=OWNER,
+    )
+    return both
+
+
+def of(provider: Any) -> Scope:
+    return Scope(name="somebody", providers=frozenset({provider.pk}))
+
+
+def test_the_list_above_names_every_table_with_rows_of_providers(database):
+    query = """
+        SELECT relname FROM pg_class WHERE relname LIKE 'slas\\_%%' AND relkind = 'r' AND relrowsecurity ORDER BY 1
+    """
+    assert [name for (name,) in rows(query, using=OWNER)] == sorted(TABLES)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_each_sees_its_own_rows_and_no_others(two, table):
+    everything = value(f"SELECT count(*) FROM {table}", using=OWNER)
+    found = []
+    for provider in two:
+        with scope(of(provider)):
+            found.append({pk for (pk,) in rows(f"SELECT id FROM {table}")})
+            if table not in JOINED:
+                assert rows(f"SELECT DISTINCT provider_id FROM {table}") == [(provider.pk,)]
+    assert all(found)
+    assert not found[0] & found[1]
+    assert len(found[0] | found[1]) == everything
+    for nobody in (NOBODY, Scope(name="gone", providers=frozenset({10**6}))):
+        with scope(nobody):
+            assert value(f"SELECT count(*) FROM {table}") == 0
+
+
+def test_nobody_writes_in_anothers_name(two):
+    nord, sued = two
+    with scope(TEST):
+        theirs = {model: model.objects.get(provider=sued) for model in (Finding, IncidentNote, Window, WindowSite)}
+    with scope(of(nord)):
+        for row in theirs.values():
+            row.pk = None
+            with pytest.raises(ProgrammingError, match="row-level security"), transaction.atomic():
+                row.save(force_insert=True)
+        assert Window.objects.filter(provider=sued).update(title="mine") == 0
+    assert value("SELECT count(*) FROM slas_window WHERE title = 'mine'", using=OWNER) == 0
