@@ -53,6 +53,12 @@ class History:
             found.append((until, State.UNKNOWN))
         return found
 
+    def active(self, end: int) -> Spans:
+        """When anything is on record of the site's own state: then it was active. Nothing else leaves a gap in it."""
+        return union(
+            (begin, end if until is None else until) for begin, until in zip(self.begins, self.ends, strict=True)
+        )
+
     def spoken_for(self, end: int) -> Spans:
         """The time of which the site itself, or a probe, says how it was."""
         return union(
@@ -67,7 +73,10 @@ NOTHING = History((), (), "", "")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything that the figures of a site under a segment rest on; all times in milliseconds."""
+    """Everything that the figures of a site under a segment rest on; all times in milliseconds.
+
+    `hours` are the service hours while the site was active, or None for all of the window.
+    """
 
     site_id: int
     segment_id: int

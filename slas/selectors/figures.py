@@ -18,7 +18,7 @@ from slas.measuring import NOTHING, History, Inputs, Result, clipped, measure
 from slas.models import Contract, ContractVersion
 from slas.outages import AVAILABILITY, REACHABILITY
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
-from slas.spans import Span, Spans, union
+from slas.spans import Span, Spans, meet, union
 from slas.states import Kind, Measure
 from slas.terms import Terms, calendar_of
 from slas.upkeep import Asked, cap_periods, honoured, moment_of, ms
@@ -120,6 +120,12 @@ def figures_of(
     return Report(version, begin, until, as_of, results)
 
 
+def active_of(sites: Sequence[int], begin: datetime, end: datetime, as_of: datetime) -> dict[int, Spans]:
+    """When each site was active within a time, as known at a moment; sites that never were are left out."""
+    rows = _rows(_HISTORY, {"begin": begin, "end": end, "as_of": as_of, "sites": list(sites), "axis": AVAILABILITY})
+    return {site: History(*row).active(ms(end)) for site, *row in rows}
+
+
 # ------------------------------------------------------------------------------------------------------------
 class _Facts:
     """What the figures rest on, read once for all segments and objectives."""
@@ -137,6 +143,7 @@ class _Facts:
     def inputs(self, terms: Terms, measure: Measure, provider: int, places: Iterable[Covered]) -> Iterable[Inputs]:
         """What the engine is told of each site."""
         history, causes = self._history_of(measure), self._causes_of(measure)
+        alive = self._history_of(Measure.AVAILABILITY)
         caps = cap_periods(terms.upkeep, self._zone, self._begin, self._end)
         windows = self._windows_within(caps)
         for place in places:
@@ -152,7 +159,9 @@ class _Facts:
                 place.name,
                 window,
                 history.get(place.site_id, NOTHING),
-                self._open(terms, place.zone, window),
+                _while_active(
+                    self._open(terms, place.zone, window), alive.get(place.site_id, NOTHING).active(window[1]), window
+                ),
                 clipped(self._honoured(terms, place.zone, asked, caps), window) if asked else [],
                 clipped((span for cause, span in found if cause in terms.excluded_causes), window) if found else [],
                 clipped(self._blind, window) if self._blind else [],
@@ -194,6 +203,13 @@ class _Facts:
                 found[site, provider].append(Asked(*row))
             self._windows, self._asked_for = found, asked_for
         return self._windows
+
+
+def _while_active(hours: Spans | None, active: Spans, window: Span) -> Spans | None:
+    """Service hours while the site was active: one that has not begun, or was retired, promises nothing."""
+    if active and active[0][0] <= window[0] and active[0][1] >= window[1]:
+        return hours
+    return meet([window] if hours is None else hours, active)
 
 
 def _rows(query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:

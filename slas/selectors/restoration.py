@@ -15,7 +15,8 @@ from slas.measuring import reached
 from slas.models import Contract
 from slas.restoring import Found, Lasted, Part, answered, restored
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
-from slas.spans import Span, Spans
+from slas.selectors.figures import active_of
+from slas.spans import Span, Spans, meet
 from slas.states import Measure
 from slas.terms import Objective, Terms, calendar_of
 from slas.upkeep import moment_of, ms
@@ -65,14 +66,16 @@ def restoration_of(contract: Contract, begin: datetime, end: datetime, as_of: da
     for place in covered(version, begin, until):
         by_segment[place.segment_id].append(place)
     sites = sorted({place.site_id for places in by_segment.values() for place in places})
-    outages = _outages(sites, begin, until, as_of)
+    outages, active = _outages(sites, begin, until, as_of), active_of(sites, begin, until, as_of)
     found = []
     for segment in version.segments.all():
         terms = terms_of(segment)
         for objective in terms.objectives:
             if objective.measure in {Measure.RESTORATION, Measure.RESPONSE}:
                 found.append(
-                    _objective(terms, objective, segment.pk, segment.provider_id, by_segment[segment.pk], outages)
+                    _objective(
+                        terms, objective, segment.pk, segment.provider_id, by_segment[segment.pk], outages, active
+                    )
                 )
     return found
 
@@ -85,6 +88,7 @@ def _objective(
     provider: int,
     places: Sequence[Covered],
     outages: dict[tuple[int, int], list[_Row]],
+    active: dict[int, Spans],
 ) -> Restored:
     find = answered if objective.measure is Measure.RESPONSE else restored
     parts: list[Part] = []
@@ -95,7 +99,8 @@ def _objective(
             for cause, one in outages.get((place.site_id, provider), [])
             if window[0] <= one.begin < window[1] and cause not in terms.excluded_causes
         ]
-        parts.append(Part(mine, _hours(terms, place.zone, window), window[1]))
+        hours = meet(_hours(terms, place.zone, window), active.get(place.site_id, []))
+        parts.append(Part(mine, hours, window[1]))
     rows = [(place, find(objective, [part])) for place, part in zip(places, parts, strict=True)]
     total = find(objective, parts)
     verdict = reached(objective, total.verdict, [found.verdict for _, found in rows])

@@ -158,6 +158,24 @@ def test_a_site_under_a_segment_for_a_part_of_the_time_is_measured_for_that_part
     assert only(version).totals == Totals(11 * 24 * H, 0, 0, 24 * H, 0, 10 * 24 * H)
 
 
+def test_a_site_is_measured_while_it_is_active(make_site, nord):
+    """It began on the 10th, was retired on the 20th, and another one was planned and never began."""
+    site = make(make_site, nord, "own", (at(10), "unknown"), (at(10, 1), "up"), (at(12), "down"), (at(12, 2), "up"))
+    rows("SET session_replication_role = replica", using=OWNER)
+    rows("DELETE FROM edge_sites_stateinterval WHERE site_id = %s AND valid_from < %s", [site.pk, at(1)], using=OWNER)
+    rows("SET session_replication_role = DEFAULT", using=OWNER)
+    rows("UPDATE edge_sites_stateinterval SET valid_to = %s, closed_at = %s WHERE valid_to IS NULL AND site_id = %s"
+         " AND axis = 'availability'", [at(20), at(20), site.pk], using=OWNER)  # fmt: skip
+    planned = make_site("planned", nord, life="planned")
+    tenures(planned, (nord, datetime(2020, 1, 1, tzinfo=UTC), None))
+    both = [objective(), objective(measure="reachability")]
+    available, reachable = results(make_contract(segment("nord", objectives=both)))
+    ten = 10 * 24 * H
+    assert available.totals == Totals(ten, 0, H, 2 * H, 0, ten - 3 * H)
+    assert reachable.totals == Totals(ten, 0, ten, 0, 0, 0)  # nobody ever reached it
+    assert [row.settled.verdict for row in available.sites if row.slug == "planned"] == [None]
+
+
 def test_what_has_not_been_yet_is_not_measured(make_site, nord):
     make(make_site, nord, "own", (at(2), "down"), (at(2, 1), "up"))
     version = make_contract(segment("nord"))
