@@ -12,7 +12,7 @@ from fleet.kit.tenancy import DEFAULT
 from slas.calendars import open_spans
 from slas.engine import Verdict
 from slas.measuring import reached
-from slas.models import Contract
+from slas.models import Contract, Segment
 from slas.restoring import Found, Lasted, Part, answered, restored
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
 from slas.selectors.figures import active_of
@@ -72,11 +72,7 @@ def restoration_of(contract: Contract, begin: datetime, end: datetime, as_of: da
         terms = terms_of(segment)
         for objective in terms.objectives:
             if objective.measure in {Measure.RESTORATION, Measure.RESPONSE}:
-                found.append(
-                    _objective(
-                        terms, objective, segment.pk, segment.provider_id, by_segment[segment.pk], outages, active
-                    )
-                )
+                found.append(_objective(terms, objective, segment, by_segment[segment.pk], outages, active))
     return found
 
 
@@ -84,8 +80,7 @@ def restoration_of(contract: Contract, begin: datetime, end: datetime, as_of: da
 def _objective(
     terms: Terms,
     objective: Objective,
-    segment_id: int,
-    provider: int,
+    segment: Segment,
     places: Sequence[Covered],
     outages: dict[tuple[int, int], list[_Row]],
     active: dict[int, Spans],
@@ -96,7 +91,7 @@ def _objective(
         window = (ms(place.begin), ms(place.end))
         mine = [
             one
-            for cause, one in outages.get((place.site_id, provider), [])
+            for cause, one in outages.get((place.site_id, segment.provider_id), [])
             if window[0] <= one.begin < window[1] and cause not in terms.excluded_causes
         ]
         hours = meet(_hours(terms, place.zone, window), active.get(place.site_id, []))
@@ -104,7 +99,7 @@ def _objective(
     rows = [(place, find(objective, [part])) for place, part in zip(places, parts, strict=True)]
     total = find(objective, parts)
     verdict = reached(objective, total.verdict, [found.verdict for _, found in rows])
-    return Restored(segment_id, objective, rows, total, verdict)
+    return Restored(segment.pk, objective, rows, total, verdict)
 
 
 def _hours(terms: Terms, zone: str, window: Span) -> Spans:
