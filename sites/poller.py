@@ -1,6 +1,6 @@
 """A poller's heart: one uvloop event loop in its own thread for the process's whole life.
 
-A task submits a batch and writes what was answered within ANSWER_WINDOW_S; the rest is written by a writer thread
+A task submits a batch and writes what was answered within its window; the rest is written by a writer thread
 of our own when it answers or reaches its deadline. So a few hundred slow sites never hold up the others.
 """
 
@@ -26,7 +26,10 @@ from sites.agent_client import PollResult, PollTarget, poll
 from sites.wire import Wire
 
 logger = logging.getLogger(__name__)
-ANSWER_WINDOW_S = 0.4
+# How long a task waits for the answers of its batch: a little, and more for each site. Four batches a second, in each
+# of which somebody is silent, must not take a poller all its time.
+ANSWER_WINDOW_S = 0.05
+ANSWER_WINDOW_A_SITE_S = 0.0007
 WRITE_EVERY_S = 0.25
 WORKERS = 2000
 FREEZE_AFTER_CONNECTIONS = 500
@@ -44,7 +47,7 @@ class Batch:
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._results: list[PollResult] = []
-        self._missing = size
+        self.size = self._missing = size
         self._taken = False
         self._late = late
         if size == 0:
@@ -136,7 +139,8 @@ class Poller:
 
     def poll_batch(self, targets: Iterable[PollTarget]) -> int:
         """Submit, wait for the window, write what was answered. Returns how many were written."""
-        results = self.submit(targets).take(ANSWER_WINDOW_S)
+        batch = self.submit(targets)
+        results = batch.take(ANSWER_WINDOW_S + batch.size * ANSWER_WINDOW_A_SITE_S)
         self.write(results)
         self._freeze()
         return len(results)
