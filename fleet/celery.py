@@ -24,8 +24,8 @@ app.conf.task_routes = {
 }
 # Messages expire before the next of their kind comes, so a stopped worker finds no heap of old ones.
 app.conf.beat_schedule = {
-    "claim due sites": {"task": "sites.tasks.claim_due", "schedule": 0.25, "options": {"expires": 0.5}},
-    "tick rollouts": {"task": "fleet.rollouts.tasks.tick_rollouts", "schedule": 0.25, "options": {"expires": 0.5}},
+    "claim due sites": {"task": "sites.tasks.claim_due", "schedule": 1.0, "options": {"expires": 2}},
+    "tick rollouts": {"task": "fleet.rollouts.tasks.tick_rollouts", "schedule": 0.5, "options": {"expires": 1}},
     "send webhooks": {"task": "fleet.rollouts.tasks.send_webhooks", "schedule": 1.0, "options": {"expires": 2}},
     "prune webhooks": {
         "task": "fleet.rollouts.tasks.prune_webhooks",

@@ -26,8 +26,8 @@ from sites.agent_client import PollResult, PollTarget, poll
 from sites.wire import Wire
 
 logger = logging.getLogger(__name__)
-# How long a task waits for the answers of its batch: a little, and more for each site. Four batches a second, in each
-# of which somebody is silent, must not take a poller all its time.
+# How long a task waits for the answers of its batch: a little, and more for each site. Where somebody in each batch is
+# silent, they must not take a poller all its time.
 ANSWER_WINDOW_S = 0.05
 ANSWER_WINDOW_A_SITE_S = 0.0007
 WRITE_EVERY_S = 0.25

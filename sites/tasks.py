@@ -70,7 +70,7 @@ def _stop_poller(**kwargs: Any) -> None:
 
 @shared_task(soft_time_limit=5)
 def claim_due() -> None:
-    """Four times a second: queue the due sites of each shard for its poller."""
+    """Once a second: queue the due sites of each shard for its poller."""
     beat = timezone.now().second % BEAT_EVERY_S == 0
     for batch in claim(beat=beat):
         poll_sites.apply_async(  # type: ignore[call-arg]  # celery-types does not know argsrepr

@@ -9,7 +9,7 @@ from fleet.rollouts.services.ticking import tick
 
 @shared_task(time_limit=60)
 def tick_rollouts() -> None:
-    """Four times a second: have each rollout do what it does next."""
+    """Twice a second: have each rollout do what it does next."""
     tick()
 
 

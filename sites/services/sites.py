@@ -283,6 +283,8 @@ def _hand_over(site: Site, now: datetime) -> None:
 
     The old provider keeps its evidence; the new one does not read another's history.
     """
+    # A poll that is recorded locks the state before the facts: the other way round each could wait for the other.
+    SiteState.objects.select_for_update().filter(site=site).first()
     evidence = {"hand_over": now.isoformat()}
     outage = Outage.objects.filter(site=site, valid_to=None, superseded_at=None).first()
     span = ComponentSpan.objects.filter(site=site, valid_to=None, superseded_at=None).first()
