@@ -1,8 +1,10 @@
 """Changes of sites: what they leave behind, and in whose tenure."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from fleet.kit.errors import Conflict, Invalid, NotAllowed
@@ -22,6 +24,8 @@ from sites.services.providers import save_provider
 from sites.services.reports import record_reports
 from sites.services.sites import acknowledge, change_life, create_site, create_sites, poll_now, update_site
 from tests.conftest import TEST, everything
+from tests.database import OWNER, rows
+from tests.flows.system import wait_for
 from tests.sites.builders import polled
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -165,6 +169,28 @@ def test_hand_over_splits_every_open_fact_at_one_instant(make_site: Any, make_pr
         assert (ended.count(), begun.count()) == (count, count), model
     assert owned(SiteState).get(site=site).provider_id == new.pk
     assert owned(PollSchedule).get(site=site).provider_id == new.pk
+
+
+def test_a_hand_over_holds_no_fact_while_a_poll_that_is_recorded_holds_the_state(
+    make_site: Any, make_provider: Any
+) -> None:
+    site, after = make_site(), make_provider()
+
+    def hand_over() -> None:
+        update_site(actor=TEST, rights=everything(), site=site, values={"provider_id": after.pk})
+        connections["default"].close()
+
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    other = ThreadPoolExecutor(1)
+    with scope(TEST):
+        SiteState.objects.select_for_update().get(site=site)  # as record_reports() does first
+        handed = other.submit(hand_over)
+        wait_for(lambda: rows(waits, using=OWNER) == [(1,)], 20, what="the hand-over to wait")
+        found = StateInterval.objects.select_for_update(nowait=True).filter(site=site, valid_to=None)
+        assert len(found) >= 1
+    handed.result(timeout=20)
+    other.shutdown()
+    assert owned(SiteState).get(site=site).provider_id == after.pk
 
 
 def test_after_a_hand_over_each_provider_reads_its_own_tenure_only(
