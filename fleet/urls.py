@@ -24,6 +24,7 @@ urlpatterns = [
     path("metrics", health.metrics, name="metrics"),
     path("", include("fleet.rollouts.urls")),
     path("", include("fleet.standards.urls")),
+    path("", include("slas.urls")),
     path("", include("sites.urls")),
 ]
 

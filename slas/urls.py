@@ -1,0 +1,5 @@
+"""Addresses of SLAs."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
