@@ -37,7 +37,7 @@ WORKLOADS_EVERY_S = 300.0
 # Objects between two runs of the garbage collector: a poll makes dozens, none of them part of a cycle.
 GC_EVERY = 50_000
 
-Record = Callable[[Sequence[PollResult]], None]
+Record = Callable[[Sequence[PollResult]], object]
 
 
 class Batch:

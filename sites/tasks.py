@@ -4,13 +4,17 @@ import logging
 import os
 import socket
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
-from celery import shared_task
+from celery import current_app, shared_task
 from celery.signals import worker_shutdown
+from django.conf import settings
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from fleet.kit import signing
+from sites.agent_client import PollResult
 from sites.beside import Beside
 from sites.deliverer import Deliverer, Signing
 from sites.poller import Poller
@@ -30,6 +34,8 @@ _poller: Poller | None = None
 _beside: list[Beside] = []
 _identity: signing.ServiceIdentity | None = None
 _ask_again_at = 0.0
+HINT_EVERY_S: Final = 0.2
+_hinted_at = 0.0
 
 
 def the_poller() -> Poller:
@@ -50,7 +56,7 @@ def the_poller() -> Poller:
                 raise
             logger.warning("our certificate is past its half-life, and the signer does not renew it")
     if _poller is None:
-        _poller = Poller(lambda results: record_reports(results, poller=POLLER_NAME), tls=_identity.context)
+        _poller = Poller(_record, tls=_identity.context)
         _poller.start()
         reach = int(os.environ.get("ARCHIPELAGO_POLLER", "0")), *_poller.reach
         deliverer = Deliverer(*reach)
@@ -85,6 +91,27 @@ def claim_due() -> None:
 def poll_sites(site_ids: list[int]) -> None:
     """Poll these sites and write what answers in time; the poller's own writer writes the rest."""
     the_poller().poll_batch(poll_targets(site_ids))
+
+
+def _record(results: Sequence[PollResult]) -> None:
+    if record_reports(results, poller=POLLER_NAME):
+        hint()
+
+
+def hint() -> None:
+    """Sites said something new of their documents: start the task that waits for that, rather than at its next beat.
+
+    A hint that is lost costs half a second.
+    """
+    global _hinted_at  # noqa: PLW0603  (a process's own pace)
+    now = time.monotonic()
+    if now - _hinted_at < HINT_EVERY_S:
+        return
+    _hinted_at = now
+    try:
+        current_app.send_task(settings.DOCUMENTS_WATCHED_BY, expires=1, retry=False)
+    except OperationalError:
+        logger.info("the broker is away: the next beat it is")
 
 
 @shared_task(time_limit=300)

@@ -92,28 +92,30 @@ def decide(result: PollResult) -> Outcome:
     return Outcome(result, decision, health.backoff(decision.health.misses))
 
 
-def record_reports(results: Sequence[PollResult], *, poller: str) -> None:
+def record_reports(results: Sequence[PollResult], *, poller: str) -> bool:
     """Write a batch: samples, current state, and for sites that changed intervals, outages and components.
+
+    Returns whether any site said something new of its document.
 
     One transaction. Where the database refuses it, the batch is halved down to the row that it refuses; that one is
     recorded as a failed poll of class `rejected`. A row whose site was written by somebody else since it was read
     (another `version`) changes nothing. Publishes live deltas after commit, adds to the poller's beat and counters.
     """
     try:
-        _record(results, poller)
+        return _record(results, poller)
     except (DataError, IntegrityError, OverflowError) as error:
         if len(results) > 1:
             half = len(results) // 2
-            record_reports(results[:half], poller=poller)
-            record_reports(results[half:], poller=poller)
-            return
+            parts = [record_reports(part, poller=poller) for part in (results[:half], results[half:])]
+            return any(parts)
         logger.warning("a row was refused: %s", error, extra={"site": results[0].target.site_id})
         if results[0].failure is not Failure.REJECTED:
             poison = replace(results[0], report=None, failure=Failure.REJECTED, detail=str(error).split("\n")[0][:300])
             record_reports([poison], poller=poller)
+        return False
 
 
-def _record(results: Sequence[PollResult], poller: str) -> None:
+def _record(results: Sequence[PollResult], poller: str) -> bool:
     outcomes = [decide(result) for result in results]
     good = [outcome for outcome in outcomes if outcome.report is not None]
     wide = [outcome for outcome in outcomes if outcome.wide]
@@ -142,6 +144,7 @@ def _record(results: Sequence[PollResult], poller: str) -> None:
         deltas, hints = _news(outcomes, written)
         live.publish(deltas, hints=hints)
     _count(outcomes, lag_max_ms)
+    return any(outcome.new_desired for outcome in outcomes)
 
 
 def _figures(outcome: Outcome, *, update: bool) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ changed at sites becomes due first.
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from django.db import connections
@@ -26,7 +27,7 @@ from sites.services.claims import poll_within
 logger = logging.getLogger(__name__)
 ROLLOUTS: Final = job("rollouts")
 _MOST_AT_ONCE: Final = 4
-_IN_FLIGHT_S: Final = (0.5, 5.0)
+_IN_FLIGHT_S: Final = (0.3, 5.0)
 _IN_FLIGHT_POLLS_PER_S: Final = 800
 _IN_DOUBT_S: Final = 5.0
 _NOTES: Final = 20_000
@@ -62,25 +63,35 @@ SELECT id FROM rollouts_rollout WHERE is_live ORDER BY watched_at NULLS FIRST, i
 """
 
 
-def tick(*, budget_s: float = 5.0) -> int:
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """What a tick came to: how many rollouts were worked on, and how many sites of theirs are in flight."""
+
+    rollouts: int = 0
+    in_flight: int = 0
+
+
+def tick(*, budget_s: float = 5.0) -> Ticked:
     """One round over all rollouts with something to do, those first that were looked at longest ago.
 
-    Returns how many were worked on. A rollout that fails is logged, and holds up no other. Opens its own scopes.
+    A rollout that fails is logged, and holds up no other. Opens its own scopes.
     """
     ends = time.monotonic() + budget_s
     note_changed()
     with scope(ROLLOUTS), connections[DEFAULT].cursor() as cursor:
         cursor.execute(_LIVE)
         found = [pk for (pk,) in cursor.fetchall()]
-    worked = 0
+    done = Ticked()
     for rollout_id in found:
         if time.monotonic() > ends:
             break
         try:
-            worked += tick_one(rollout_id)
+            one = tick_one(rollout_id)
         except Exception:  # whatever it is, it must not stop the other rollouts
             logger.exception("a tick of rollout %s failed", rollout_id)
-    return worked
+        else:
+            done = Ticked(done.rollouts + one.rollouts, done.in_flight + one.in_flight)
+    return done
 
 
 def note_changed() -> None:
@@ -89,15 +100,18 @@ def note_changed() -> None:
         cursor.execute(_NOTE_CHANGED, {"limit": _NOTES, "ended": sorted(ENDED_STEPS)})
 
 
-def tick_one(rollout_id: int) -> bool:
-    """Have one rollout do what it does next, in one transaction; False if another works on it. Opens its own scope."""
+def tick_one(rollout_id: int) -> Ticked:
+    """Have one rollout do what it does next, in one transaction; nothing if another works on it.
+
+    Opens its own scope.
+    """
     with scope(ROLLOUTS):
         with connections[DEFAULT].cursor() as cursor:
             cursor.execute(_AT_MOST)
         row = Rollout.objects.select_for_update(skip_locked=True).filter(pk=rollout_id, is_live=True)
         found = row.values_list("standard_id", flat=True).first()
         if found is None:
-            return False
+            return Ticked()
         now = database_now()
         for _ in range(_MOST_AT_ONCE):
             seen = head(rollout_id, now)
@@ -108,8 +122,7 @@ def tick_one(rollout_id: int) -> bool:
             if not wants_another(said):
                 break
         _rest(rollout_id)
-        _poll_often(rollout_id)
-    return True
+        return Ticked(1, _poll_often(rollout_id))
 
 
 def _forget(looked: Rows) -> None:
@@ -126,8 +139,11 @@ def _rest(rollout_id: int) -> None:
         Rollout.objects.filter(pk=rollout_id).update(is_live=False)
 
 
-def _poll_often(rollout_id: int) -> None:
-    """Sites in flight are asked every half second, many together more seldom; those in doubt every five seconds."""
+def _poll_often(rollout_id: int) -> int:
+    """Sites in flight are asked every third of a second, many together more seldom; those in doubt every five seconds.
+
+    Returns how many are in flight.
+    """
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(_IN_FLIGHT, [rollout_id])
         found = cursor.fetchall()
@@ -135,3 +151,4 @@ def _poll_often(rollout_id: int) -> None:
     least_s, most_s = _IN_FLIGHT_S
     poll_within(in_flight, min(most_s, max(least_s, len(in_flight) / _IN_FLIGHT_POLLS_PER_S)))
     poll_within([pk for pk, in_doubt in found if in_doubt], _IN_DOUBT_S)
+    return len(in_flight)

@@ -271,10 +271,10 @@ def test_two_ticks_at_once_give_out_one_document_a_site(play: Play) -> None:
     it = play(6)
     it.do(control.submit)
     it.do(control.approve, it.approver)
-    worked: list[bool] = []
+    worked: list[int] = []
 
     def work() -> None:
-        worked.append(tick_one(it.rollout.pk))
+        worked.append(tick_one(it.rollout.pk).rollouts)
         connections["default"].close()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -282,7 +282,7 @@ def test_two_ticks_at_once_give_out_one_document_a_site(play: Play) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert True in worked
+    assert 1 in worked
     assert it.states() == " ".join(["claimed"] * 6)
     with scope(TEST):
         assert Attempt.objects.count() == 6
@@ -305,10 +305,10 @@ def test_a_tick_leaves_alone_a_rollout_that_another_works_on(play: Play) -> None
     thread = threading.Thread(target=hold)
     thread.start()
     assert entered.wait(10)
-    assert tick_one(it.rollout.pk) is False
+    assert tick_one(it.rollout.pk).rollouts == 0
     leave.set()
     thread.join()
-    assert tick_one(it.rollout.pk) is True
+    assert tick_one(it.rollout.pk).rollouts == 1
 
 
 def test_a_tick_that_dies_after_it_gave_out_has_given_out_nothing(play: Play, monkeypatch: Any) -> None:
@@ -366,6 +366,9 @@ def test_sites_in_flight_are_polled_soon(play: Play) -> None:
     it.run()
     ((soon,),) = rows("SELECT next_poll_at < now() + interval '1.1 s' FROM edge_sites_pollschedule", using=OWNER)
     assert soon
+    assert (tick().in_flight, tick().rollouts) == (1, 1)
+    it.applied(0)
+    assert tick().in_flight == 0
 
 
 def test_many_sites_in_flight_are_polled_no_more_often_than_a_poller_bears(play: Play, monkeypatch: Any) -> None:
