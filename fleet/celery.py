@@ -40,6 +40,7 @@ app.conf.beat_schedule = {
     },
     "derive outages": {"task": "slas.tasks.derive_outages", "schedule": 2.0, "options": {"expires": 3}},
     "watch the centre": {"task": "slas.tasks.watch_the_centre", "schedule": 30.0, "options": {"expires": 25}},
+    "keep scorecards": {"task": "slas.tasks.keep_cards", "schedule": 60.0, "options": {"expires": 55}},
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {
         "task": "sites.tasks.keep_partitions",

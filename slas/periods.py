@@ -28,3 +28,14 @@ def period_of(text: str, zone: str) -> tuple[datetime, datetime]:
 def begin_of(month: int, zone: str) -> datetime:
     """When a month begins in a zone, in UTC; months are counted from the year 0."""
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+
+def month_of(moment: datetime, zone: str) -> int:
+    """The month that a moment is in, counted from the year 0."""
+    local = moment.astimezone(ZoneInfo(zone))
+    return local.year * 12 + local.month - 1
+
+
+def month_text(month: int) -> str:
+    """A month as people write it: `2026-11`."""
+    return f"{month // 12:04}-{month % 12 + 1:02}"

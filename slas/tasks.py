@@ -6,6 +6,7 @@ from celery import shared_task
 
 from slas.services.blindness import find_blindness
 from slas.services.deriving import derive_due
+from slas.services.scorecards import keep_scorecards
 
 # What many sites at once bring is worked off in one go; what goes on and on leaves the worker to others in between.
 PASSES: Final = 20
@@ -23,3 +24,9 @@ def derive_outages() -> None:
 def watch_the_centre() -> None:
     """Every half minute: find out whether the centre itself could watch."""
     find_blindness()
+
+
+@shared_task(time_limit=120)
+def keep_cards() -> None:
+    """Every minute: compute the scorecards of months whose facts have changed."""
+    keep_scorecards()

@@ -1,5 +1,9 @@
 """Addresses of SLAs."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from slas.views import scorecards
+
+urlpatterns: list[URLPattern] = [
+    path("slas/", scorecards.scorecards, name="sla_scorecards"),
+]

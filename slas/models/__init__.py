@@ -2,6 +2,7 @@
 
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
+from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Incident",
     "IncidentNote",
     "IncidentSpan",
+    "Scorecard",
     "Segment",
     "SiteTraits",
     "Window",

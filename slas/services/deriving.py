@@ -39,6 +39,17 @@ INSERT INTO slas_dueincidents (site_id, provider_id, since)
 SELECT s.id, s.provider_id, %s FROM edge_sites_site s WHERE s.id = ANY(%s)
 """
 
+# Scorecards of the months that changed; often noted, seldom written: see slas.services.scorecards.
+_STALE: Final = """
+UPDATE slas_scorecard c SET due_at = clock_timestamp()
+FROM (
+    SELECT t.provider_id, min(d.since) AS since FROM unnest(%s::int[], %s::timestamptz[]) AS d(site_id, since)
+    JOIN edge_sites_sitetenure t ON t.site_id = d.site_id GROUP BY t.provider_id
+) d
+WHERE c.provider_id = d.provider_id AND c.ends > d.since
+    AND (c.due_at IS NULL OR c.due_at < clock_timestamp() - interval '30 s')
+"""
+
 # Which rollout's step was at work where an outage began, by id of the outage: see fleet.rollouts.selectors.causes.
 AtWork = Callable[[Sequence[int]], Mapping[int, Any]]
 
@@ -82,6 +93,7 @@ def derive_due() -> int:
             due[site_id] = min(since, due.get(site_id, since))
         if due:
             _derive(due)
+            cursor.execute(_STALE, [list(due), list(due.values())])
     return len(due)
 
 

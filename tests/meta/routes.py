@@ -101,6 +101,7 @@ PAGES = (
     Route("sites/<slug:slug>/rollouts/", SITE),
     Route("sites/<slug:slug>/hold/", SITE, GET_POST),
     Route("sites/<slug:slug>/lift/", SITE, POST),
+    Route("slas/", PLAIN),
     Route("rings/", PLAIN),
     Route("rings/new/", PLAIN, GET_POST),
     Route("rings/count/", PLAIN),

@@ -69,6 +69,7 @@ PROTECTED = {
     "slas_incident": (KEEP, READ),
     "slas_incidentnote": (ADD, ADD),
     "slas_incidentspan": (ADD, READ),
+    "slas_scorecard": (ALL, READ),
     "slas_segment": (ADD, READ),
     "slas_sitetraits": (KEEP, KEEP),
     "slas_window": (KEEP, KEEP),

@@ -1,0 +1,1 @@
+"""How SLAs read: words, looks and rows of pages."""

@@ -1,0 +1,1 @@
+"""What the API of SLAs takes and answers."""

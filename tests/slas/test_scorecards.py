@@ -1,0 +1,142 @@
+"""Scorecards: what is kept of a month, when it is computed anew, and who sees it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fleet.kit.clock import database_now
+from fleet.kit.tenancy import scope
+from slas.models import Scorecard
+from slas.periods import begin_of, month_of, month_text
+from slas.selectors.scorecards import cards_in
+from slas.services import scorecards
+from slas.services.deriving import derive_due
+from slas.services.scorecards import keep_scorecards
+from tests.database import OWNER, rows
+from tests.slas.factories import TEST, make_contract, objective, segment, states, tenures
+
+pytestmark = pytest.mark.usefixtures("plain_static", "database")
+THIS = month_of(datetime.now(UTC), "UTC")
+LAST = month_text(THIS - 1)
+BEGIN, END = begin_of(THIS - 1, "UTC"), begin_of(THIS, "UTC")
+TIERS = {"tiers": [{"below": "99.5", "credit": "5"}, {"below": "98", "credit": "25"}]}
+
+
+@pytest.fixture
+def promised(make_provider: Any, make_site: Any) -> tuple[Any, Any]:
+    """Two providers since last month; the first one's site was down for 1 % of it, and of the other's nothing."""
+    bad, good = make_provider("bad", name="Bad Hosting"), make_provider("good", name="Good Hosting")
+    for provider, lost in ((bad, (END - BEGIN) / 100), (good, timedelta(0))):
+        site = make_site(f"{provider.slug}-site", provider, name=f"{provider.name} site")
+        tenures(site, (provider, BEGIN, None))
+        changes = [(BEGIN, "up"), (BEGIN + timedelta(days=3), "down"), (BEGIN + timedelta(days=3) + lost, "up")]
+        states(site, "availability", *(changes if lost else changes[:1]))
+        states(site, "reachability", (BEGIN, "reachable"))
+    promise = {"begins": BEGIN.isoformat(), "objectives": [objective(scope="pooled", credits=TIERS)]}
+    made = make_contract(segment(bad, **promise), segment(good, **promise))
+    rows("UPDATE slas_contractversion SET made_at = %s WHERE id = %s", [BEGIN, made.pk], using=OWNER)
+    while derive_due():
+        pass
+    return bad, good
+
+
+def kept(who: Any = TEST, month: str = LAST) -> dict[str, Any]:
+    with scope(who):
+        return {row.provider.slug: row for row in cards_in(who, [month])}
+
+
+def set_as_of(at: datetime, month: str = LAST) -> None:
+    rows("UPDATE slas_scorecard SET as_of = %s, due_at = NULL WHERE month = %s", [at, month], using=OWNER)
+
+
+def test_a_month_is_computed_once_and_to_the_figure(promised):
+    assert keep_scorecards() == 2  # this month and the last: before that, nothing was promised
+    line = kept()["bad"].lines[0]
+    names = ("measured", "floor", "ceiling", "target", "verdict", "credit", "sites", "met", "missed")
+    assert [line[name] for name in names] == ["99.00", "99.00", "99.00", "99.5000", "MISSED", "60.00", 1, 0, 1]
+    assert line["down_ms"] == (END - BEGIN) // timedelta(milliseconds=100)
+    assert [site["slug"] for site in line["worst"]] == ["bad-site"]
+    assert kept()["good"].lines[0] | {"worst": []} == kept()["good"].lines[0]
+    assert keep_scorecards() == 0
+
+
+def test_only_the_month_whose_facts_change_is_computed_anew(promised, make_site):
+    keep_scorecards()
+    set_as_of(database_now() - timedelta(hours=3))
+    assert keep_scorecards() == 0
+    site = make_site("late", promised[0])
+    tenures(site, (promised[0], BEGIN, None))
+    rows("INSERT INTO slas_dueincidents (site_id, provider_id, since) VALUES (%s, %s, %s)",
+         [site.pk, promised[0].pk, BEGIN + timedelta(days=1)], using=OWNER)  # fmt: skip
+    derive_due()
+    assert keep_scorecards() == 1
+    assert kept()["bad"].lines[0]["sites"] == 2
+
+
+def test_a_month_that_goes_on_is_looked_at_again_after_an_hour(promised):
+    keep_scorecards()
+    rows("UPDATE slas_scorecard SET due_at = NULL", using=OWNER)
+    set_as_of(database_now() - scorecards.QUIET + timedelta(minutes=1), month_text(THIS))
+    assert keep_scorecards() == 0
+    set_as_of(database_now() - scorecards.QUIET, month_text(THIS))
+    assert keep_scorecards() == 1
+
+
+def test_a_new_version_counts_for_every_month(promised):
+    from slas.models import Contract
+    from slas.services.contracts import change_contract
+    from tests.conftest import everything
+    from tests.slas.factories import agreement
+
+    keep_scorecards()
+    with scope(TEST):
+        contract = Contract.objects.get()
+    easy = segment("bad", begins=BEGIN.isoformat(), objectives=[objective(target="90")])
+    change_contract(
+        actor=TEST, rights=everything(), contract=contract, agreement=agreement(easy), reason="eased", expect=1
+    )
+    assert keep_scorecards() == 2
+    assert {slug: row.lines[0]["verdict"] for slug, row in kept().items()} == {"bad": "MET"}
+
+
+# The page ---------------------------------------------------------------------------------------------------
+def test_the_worst_stands_first_and_the_page_says_as_of_when(promised, signed_in):
+    keep_scorecards()
+    response = signed_in("manager").get(f"/slas/?month={LAST}")
+    assert [card.provider.slug for card in response.context["cards"]] == ["bad", "good"]
+    text = response.content.decode()
+    assert "Missed" in text
+    assert "60.00 EUR" in text
+    assert 'id="as-of"' in text
+    assert response.context["as_of"] == min(row.as_of for row in kept().values())
+
+
+def test_providers_side_by_side(promised, signed_in):
+    keep_scorecards()
+    client = signed_in("viewer")
+    response = client.get(f"/slas/?month={LAST}&provider=bad&provider=good")
+    assert [card.provider.slug for card in response.context["beside"]] == ["bad", "good"]
+    assert client.get(f"/slas/?month={LAST}&provider=bad").context["beside"] == []
+
+
+def test_a_provider_sees_its_own_card_and_no_word_of_another(promised, signed_in, access):
+    keep_scorecards()
+    response = signed_in("provider_viewer", provider=promised[1]).get(f"/slas/?month={LAST}&provider=bad&provider=good")
+    assert [card.provider.slug for card in response.context["cards"]] == ["good"]
+    assert b"Bad" not in response.content
+    who, _ = access("provider_operator", provider=promised[1])
+    with scope(who):
+        assert {row.provider_id for row in Scorecard.objects.all()} == {promised[1].pk}
+
+
+def test_who_is_limited_to_a_region_sees_none(promised, signed_in):
+    keep_scorecards()
+    response = signed_in("manager", regions=["DACH"]).get(f"/slas/?month={LAST}")
+    assert response.context["cards"] == []
+    assert b"Contracts are not shown to you" in response.content
+
+
+@pytest.mark.parametrize("month", ["2026-13", "x", "", "0000-00", "2026-1"])
+def test_an_odd_month_is_none(promised, signed_in, month):
+    assert signed_in("viewer").get("/slas/", {"month": month}).status_code == 200
