@@ -31,6 +31,7 @@ from sites.journal_states import Anchor  # noqa: E402
 from sites.models import JoinToken, Provider, Site, SiteIdentity  # noqa: E402
 from sites.services.backfill import record_page  # noqa: E402
 from sites.services.joining import new_token  # noqa: E402
+from slas.engine import Figures  # noqa: E402
 from slas.models import CentreBlind, Contract  # noqa: E402
 from slas.selectors.figures import Report, figures_of  # noqa: E402
 from slas.services.contracts import create_contract  # noqa: E402
@@ -80,7 +81,11 @@ FROM generate_series('{begin}'::timestamptz, '{end}'::timestamptz - interval '1 
 JOIN edge_sites_stateinterval i ON i.axis = 'availability' AND i.superseded_at IS NULL
     AND i.valid_from <= p.at AND (i.valid_to IS NULL OR i.valid_to > p.at);
 """
-_COUNT = "SELECT site_id, avg(is_up) FROM bench_poll WHERE at >= %s AND at < %s GROUP BY site_id"
+# Measured, floor, ceiling and coverage, as a report has them.
+_COUNT = """
+SELECT site_id, avg(is_up), avg(COALESCE(is_up, 0)), avg(COALESCE(is_up, 1)), avg((is_up IS NOT NULL)::int)
+FROM bench_poll WHERE at >= %s AND at < %s GROUP BY site_id
+"""
 
 
 def main(what: str, answer: Path, *options: str) -> None:
@@ -295,7 +300,7 @@ def _counting(every_s: int) -> dict[str, Any]:
         cursor.execute("SELECT count(*), pg_table_size('bench_poll') / 1048576.0 FROM bench_poll")
         polls, size_mib = cursor.fetchone()
     report = _figures(contract)
-    wanted = {row.site_id: row.shares.measured for result in report.results for row in result.sites}
+    wanted = {row.site_id: row.shares for result in report.results for row in result.sites}
     _assert_same(wanted, _count())
     times = 100
     own, postgres = _cpu(lambda: _figures(contract), times)
@@ -313,18 +318,20 @@ def _counting(every_s: int) -> dict[str, Any]:
     }
 
 
-def _count() -> dict[int, Any]:
+def _count() -> dict[int, tuple[Any, ...]]:
     with connections["owner"].cursor() as cursor:
         cursor.execute(_COUNT, [BEGIN, END])
-        return dict(cursor.fetchall())
+        return {site: tuple(shares) for site, *shares in cursor.fetchall()}
 
 
-def _assert_same(wanted: Mapping[int, Fraction | None], counted: Mapping[int, Any]) -> None:
-    """Every change is at a poll's very moment, so that the average is exact: the peer is spared its sampling error."""
+def _assert_same(wanted: Mapping[int, Figures], counted: Mapping[int, tuple[Any, ...]]) -> None:
+    """Every change is at a poll's very moment, so that averages are exact: the peer is spared its sampling error."""
     assert wanted.keys() == counted.keys()
-    for site, share in wanted.items():
-        assert share is not None
-        assert abs(share - Fraction(counted[site])) < Fraction(1, 10**12), site
+    for site, shares in wanted.items():
+        exact = (shares.measured, shares.floor, shares.ceiling, shares.coverage)
+        for share, average in zip(exact, counted[site], strict=True):
+            assert share is not None
+            assert abs(share - Fraction(average)) < Fraction(1, 10**12), site
 
 
 def _cpu(work: Callable[[], Any], times: int) -> tuple[float, float]:

@@ -30,7 +30,7 @@ def sla_month(say: Say, *, quick: bool) -> list[Figure]:
 
 
 def sla_counting(say: Say, *, quick: bool) -> list[Figure]:
-    """CPU of the same figures from changes of state, and from an average over all polls: at two rates of polling."""
+    """CPU of the same figures from changes of state, and from averages over all polls: at two rates of polling."""
     sites = COUNTED_QUICK if quick else COUNTED
     figures = []
     with Stack() as stack:
@@ -82,8 +82,8 @@ def _counted(found: Mapping[str, Any], every_s: int) -> Figure:
     peer = found["counting_cpu_s"] + found["counting_postgres_cpu_s"]
     said = (
         f"CPU of {found['sites']} sites' month, {found['changes']} changes each: {found['postgres_cpu_s'] * 1000:.1f} "
-        f"ms PostgreSQL and {found['own_cpu_s'] * 1000:.1f} ms ours, the mean of {found['times']}; the peer is one "
-        f"avg() over {found['polls']:,} polls (one every {every_s} s, read from memory), {found['size_mib']:.0f} MiB; "
+        f"ms PostgreSQL and {found['own_cpu_s'] * 1000:.1f} ms ours, the mean of {found['times']}; the peer "
+        f"averages, in one statement, over {found['polls']:,} polls (one every {every_s} s, read from memory), {found['size_mib']:.0f} MiB; "
         f"both say the same to the last digit; {machine()}"
     )
     is_full = every_s == 30 and found["sites"] == COUNTED
