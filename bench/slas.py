@@ -83,7 +83,8 @@ def _counted(found: Mapping[str, Any], every_s: int) -> Figure:
     said = (
         f"CPU of {found['sites']} sites' month, {found['changes']} changes each: {found['postgres_cpu_s'] * 1000:.1f} "
         f"ms PostgreSQL and {found['own_cpu_s'] * 1000:.1f} ms ours, the mean of {found['times']}; the peer "
-        f"averages, in one statement, over {found['polls']:,} polls (one every {every_s} s, read from memory), {found['size_mib']:.0f} MiB; "
+        f"averages, in one statement, over {found['polls']:,} polls (one every {every_s} s, read from memory, "
+        f"{found['size_mib']:.0f} MiB); "
         f"both say the same to the last digit; {machine()}"
     )
     is_full = every_s == 30 and found["sites"] == COUNTED
