@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import footprint, polling, rollouts, screens
+from bench import footprint, polling, rollouts, screens, slas
 from bench.backfill import backfill
 from bench.deliver import deliver
 from bench.reconnect import reconnect
@@ -29,6 +29,8 @@ ALONE: dict[str, Callable[..., Figure | list[Figure]]] = {
     "rollout_plan": rollouts.rollout_plan,
     "rollout_tick": rollouts.rollout_tick,
     "simulator": rollouts.simulator,
+    "sla_month": slas.sla_month,
+    "sla_counting": slas.sla_counting,
 }
 AGENT = "agent_footprint"
 TOGETHER = ("poller_memory", "overview_10k", "sites_page", "change_to_pixel")

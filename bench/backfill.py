@@ -81,7 +81,7 @@ class Written:
             for place, body in enumerate(_bodies(page)):
                 at = begin + timedelta(minutes=(page * PAGE_ENTRIES + place) / 2)
                 seq += 1
-                boot, mono_ms = _boot(page, place)
+                boot, mono_ms = boot_of(page, place)
                 raw = encode_entry(Entry(seq, head, boot, mono_ms, at, kind_of(body), body))
                 head = digest_of(raw)
                 raws.append(raw)
@@ -89,7 +89,7 @@ class Written:
             yield seal_page(Excerpt(after, seq, head, (), tuple(raws)), site=self.site, signing_key=self.key)
 
 
-def _boot(page: int, place: int) -> tuple[str, int]:
+def boot_of(page: int, place: int) -> tuple[str, int]:
     """Boot and milliseconds since then: a reboot at the 500th entry of each page."""
     boots, since = divmod(page * PAGE_ENTRIES + place + PAGE_ENTRIES // 2, PAGE_ENTRIES)
     return f"boot-{boots}", since * 30_000
@@ -182,7 +182,7 @@ def _record(site_id: int, identity_id: int, journal: Written, number: int) -> fl
     )
     checked_s = time.process_time() - began_s
     _heads[site_id] = page.head
-    boot, mono_ms = _boot(len(journal.pages) - 1, PAGE_ENTRIES - 1)
+    boot, mono_ms = boot_of(len(journal.pages) - 1, PAGE_ENTRIES - 1)
     anchor = Anchor(journal.now, boot, mono_ms, 0, 5, len(journal.pages) * PAGE_ENTRIES)
     if not record_page(page, body, site_id=site_id, identity_id=identity_id, anchor=anchor):
         raise RuntimeError("a page was not taken")

@@ -10,14 +10,15 @@ U = unknown, D = down (and degraded, where the contract counts it as down):
 MET if floor >= target, MISSED if ceiling < target, else UNDETERMINED. Where there is no denominator there is no figure.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal
 
-from slas.spans import Span, Spans, meet, union
+from slas.spans import Span, Spans, length, meet, union, without
 
 
 class State(StrEnum):
@@ -92,6 +93,7 @@ Piece = tuple[int, int, Part]
 Change = tuple[int, State]
 RULES = Rules()
 _PARTS = tuple(Part)  # to iterate over an enumeration costs as much as a dozen pieces
+_STATES = (State.UNKNOWN, State.DOWN, State.DEGRADED, State.UP)
 _PART = {State.UP: Part.UP, State.DEGRADED: Part.DEGRADED, State.DOWN: Part.DOWN, State.UNKNOWN: Part.UNKNOWN}
 
 
@@ -131,6 +133,37 @@ def totals(pieces: Iterable[Piece]) -> Totals:
     return Totals(
         scheduled, sums[Part.EXCLUDED], sums[Part.UNKNOWN], sums[Part.DOWN], sums[Part.DEGRADED], sums[Part.UP]
     )
+
+
+def tally(
+    window: Span,
+    states: Iterable[Change],
+    *,
+    calendar: Sequence[Span] | None = None,
+    maintenance: Iterable[Span] = (),
+    exclusions: Iterable[Span] = (),
+    rules: Rules = RULES,
+) -> Totals:
+    """The totals of what classify() cuts, without the pieces: its cost is that of the states alone, whatever the hours.
+
+    Raises ValueError as classify() does.
+    """
+    if window[0] >= window[1]:
+        raise ValueError("a window ends after it begins")
+    held = _held(window, states)
+    scheduled = [window] if calendar is None else _within(calendar, window)
+    is_up = union(maintenance) if rules.maintenance == "counts_as_up" else []
+    excluded = union(exclusions if rules.maintenance == "counts_as_up" else [*exclusions, *maintenance])
+    counted = without(scheduled, excluded) if excluded else scheduled
+    sums = _sums(held, without(counted, is_up) if is_up else counted)
+    if is_up:
+        in_maintenance = _sums(held, meet(counted, is_up))
+        sums[State.UNKNOWN] += in_maintenance.pop(State.UNKNOWN)
+        sums[State.UP] += sum(in_maintenance.values())
+    scheduled_ms = window[1] - window[0] if calendar is None else length(scheduled)
+    excluded_ms = scheduled_ms - length(counted) if excluded else 0
+    unknown, down, degraded, up = (sums[state] for state in _STATES)
+    return Totals(scheduled_ms, excluded_ms, unknown, down, degraded, up)
 
 
 def figures(total: Totals, rules: Rules = RULES) -> Figures:
@@ -173,6 +206,29 @@ def _in_calendar(held: Sequence[tuple[int, int, State]], scheduled: Spans) -> li
             _append(pieces, at, stop, part if is_open else Part.OUT_OF_CALENDAR)
             at = stop
     return pieces
+
+
+def _sums(held: Sequence[tuple[int, int, State]], counted: Spans) -> dict[State, int]:
+    """Milliseconds of each state within a set of time."""
+    sums = dict.fromkeys(_STATES, 0)
+    if len(counted) == 1 and counted[0] == (held[0][0], held[-1][1]):
+        for begin, end, state in held:
+            sums[state] += end - begin
+        return sums
+    begins = [begin for begin, _ in counted]
+    before = [0, *accumulate(end - begin for begin, end in counted)]
+
+    def until(moment: int) -> int:
+        """Milliseconds of the set before a moment."""
+        at = bisect_right(begins, moment)
+        return before[at] - max(0, counted[at - 1][1] - moment) if at else 0
+
+    last = until(held[0][0])
+    for _, end, state in held:
+        now = until(end)
+        sums[state] += now - last
+        last = now
+    return sums
 
 
 def _within(calendar: Sequence[Span], window: Span) -> Spans:

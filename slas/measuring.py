@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from slas.engine import Change, Figures, State, Totals, Verdict, classify, figures, totals
+from slas.engine import Change, Figures, State, Totals, Verdict, figures, tally
 from slas.settlement import Settled, settle
 from slas.spans import Span, Spans, meet, union, without
 from slas.states import Measure, Reach
@@ -34,6 +34,9 @@ class History:
 
     def changes(self) -> list[Change]:
         """For the engine: from when on what is known; where nothing is recorded, nothing is."""
+        if self.is_unbroken():
+            known = list(zip(self.begins, map(_CODES.__getitem__, self.codes), strict=True))
+            return known if self.ends[-1] is None else [*known, (self.ends[-1], State.UNKNOWN)]
         found: list[Change] = []
         until: int | None = None
         for begin, end, code in zip(self.begins, self.ends, self.codes, strict=True):
@@ -53,8 +56,18 @@ class History:
             found.append((until, State.UNKNOWN))
         return found
 
+    def is_unbroken(self) -> bool:
+        """Whether each state begins as the one before it ends, and none lasts no time: almost always it is so."""
+        begins, last = self.begins, self.ends[-1] if self.ends else 0
+        if not begins or (last is not None and last <= begins[-1]):
+            return False
+        return begins[1:] == self.ends[:-1] and len(set(begins)) == len(begins)
+
     def active(self, end: int) -> Spans:
         """When anything is on record of the site's own state: then it was active. Nothing else leaves a gap in it."""
+        if self.is_unbroken():
+            until = end if self.ends[-1] is None else self.ends[-1]
+            return [(self.begins[0], until)] if self.begins[0] < until else []
         return union(
             (begin, end if until is None else until) for begin, until in zip(self.begins, self.ends, strict=True)
         )
@@ -131,7 +144,7 @@ def measure(segment_id: int, terms: Terms, objective: Objective, inputs: Iterabl
     rows: list[SiteFigures] = []
     total = Totals()
     for one in inputs:
-        pieces = classify(
+        found = tally(
             one.window,
             one.history.changes(),
             calendar=one.hours,
@@ -139,7 +152,6 @@ def measure(segment_id: int, terms: Terms, objective: Objective, inputs: Iterabl
             exclusions=one.exclusions(objective.measure),
             rules=rules,
         )
-        found = totals(pieces)
         total += found
         shares = figures(found, rules)
         settled = settle(shares, objective.target, objective.burden)

@@ -51,7 +51,7 @@ FROM (
 ) i
 GROUP BY i.site_id
 """  # noqa: S608  (constants)
-# Outages with the cause that counted then: the newest correction, else the newest by rule.
+# Outages with the cause that counted then, of those causes: the newest correction, else the newest by rule.
 _CAUSES: Final = f"""
 SELECT p.site_id, p.provider_id, f.cause, {_MS.format("p.valid_from")},
     {_MS.format("COALESCE(CASE WHEN p.closed_at <= %(as_of)s THEN p.valid_to END, %(end)s)")}
@@ -62,7 +62,7 @@ CROSS JOIN LATERAL (
     ORDER BY f.is_correction DESC, f.id DESC LIMIT 1
 ) f
 WHERE p.site_id = ANY(%(sites)s) AND p.kind = ANY(%(kinds)s) AND {_KNOWN.format("p")} AND p.valid_from < %(end)s
-    AND (p.valid_to IS NULL OR p.valid_to > %(begin)s OR p.closed_at > %(as_of)s)
+    AND (p.valid_to IS NULL OR p.valid_to > %(begin)s OR p.closed_at > %(as_of)s) AND f.cause = ANY(%(causes)s)
 """  # noqa: S608  (constants)
 _WINDOWS: Final = f"""
 SELECT x.site_id, w.provider_id, {_MS.format("w.begins")}, {_MS.format("w.ends")}, {_MS.format("w.requested_at")},
@@ -109,10 +109,11 @@ def figures_of(
     by_segment: dict[int, list[Covered]] = defaultdict(list)
     for place in places:
         by_segment[place.segment_id].append(place)
-    facts = _Facts(version.zone, begin, until, as_of, sorted({place.site_id for place in places}))
+    promised = [(segment, terms_of(segment)) for segment in version.segments.all()]
+    causes = {cause for _, terms in promised for cause in terms.excluded_causes}
+    facts = _Facts(version.zone, begin, until, as_of, sorted({place.site_id for place in places}), sorted(causes))
     results = []
-    for segment in version.segments.all():
-        terms = terms_of(segment)
+    for segment, terms in promised:
         for objective in terms.objectives:
             if objective.measure in AXES:
                 inputs = facts.inputs(terms, objective.measure, segment.provider_id, by_segment[segment.pk])
@@ -130,7 +131,16 @@ def active_of(sites: Sequence[int], begin: datetime, end: datetime, as_of: datet
 class _Facts:
     """What the figures rest on, read once for all segments and objectives."""
 
-    def __init__(self, zone: str, begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]) -> None:
+    def __init__(
+        self,
+        zone: str,
+        begin: datetime,
+        end: datetime,
+        as_of: datetime,
+        sites: Sequence[int],
+        causes: Sequence[str],
+    ) -> None:
+        self._causes_excluded = list(causes)
         self._zone, self._begin, self._end, self._sites = zone, begin, end, list(sites)
         self._params = {"begin": begin, "end": end, "as_of": as_of, "sites": self._sites}
         self._history: dict[Measure, dict[int, History]] = {}
@@ -188,7 +198,8 @@ class _Facts:
     def _causes_of(self, measure: Measure) -> dict[tuple[int, int], list[tuple[str, Span]]]:
         if measure not in self._causes:
             found: dict[tuple[int, int], list[tuple[str, Span]]] = defaultdict(list)
-            for site, provider, cause, begin, end in _rows(_CAUSES, self._params | {"kinds": KINDS[measure]}):
+            params = self._params | {"kinds": KINDS[measure], "causes": self._causes_excluded}
+            for site, provider, cause, begin, end in _rows(_CAUSES, params):
                 found[site, provider].append((cause, (begin, end)))
             self._causes[measure] = found
         return self._causes[measure]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from slas.bundle import read_json, read_vectors
 from slas.calendars import CalendarError, make_calendar, open_spans
-from slas.engine import Change, Part, Rules, State, Totals, Verdict, classify, figures, totals, verdict
+from slas.engine import Change, Part, Rules, State, Totals, Verdict, classify, figures, tally, totals, verdict
 from slas.rounding import percent_2, percent_4
 from slas.spans import Span, length, meet, union, without
 from slas.verify import computed
@@ -68,6 +68,11 @@ def test_pieces_are_what_counting_each_millisecond_gives(changes: list[Change], 
 
 
 @given(states, inputs)
+def test_a_tally_is_the_totals_of_the_pieces(changes: list[Change], given_: dict[str, Any]):
+    assert tally((0, END), changes, **given_) == totals(classify((0, END), changes, **given_))
+
+
+@given(states, inputs)
 def test_classes_partition_the_calendar_and_figures_are_in_order(changes: list[Change], given_: dict[str, Any]):
     total = totals(classify((0, END), changes, **given_))
     scheduled = END if given_["calendar"] is None else length(meet(given_["calendar"], [(0, END)]))
@@ -102,10 +107,11 @@ def test_order_and_overlap_of_inputs_never_matter(changes: list[Change], given_:
 
 
 def test_two_states_at_one_instant_and_an_empty_window_are_refused():
-    with pytest.raises(ValueError, match="two states"):
-        classify((0, 10), [(1, State.UP), (1, State.DOWN)])
-    with pytest.raises(ValueError, match="ends after"):
-        classify((10, 10), [])
+    for found in (classify, tally):
+        with pytest.raises(ValueError, match="two states"):
+            found((0, 10), [(1, State.UP), (1, State.DOWN)])
+        with pytest.raises(ValueError, match="ends after"):
+            found((10, 10), [])
 
 
 @pytest.mark.parametrize(
