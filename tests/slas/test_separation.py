@@ -10,6 +10,7 @@ from fleet.kit.tenancy import NOBODY, Scope, scope
 from slas.models import Finding, Incident, IncidentNote, Window, WindowSite
 from slas.services.deriving import derive_due
 from slas.services.incidents import acknowledge_incident, correct_cause
+from slas.services.scorecards import keep_scorecards
 from slas.services.upkeep import request_window
 from tests.database import OWNER, rows, value
 from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
@@ -17,7 +18,7 @@ from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
 TABLES = [
     *("slas_contract", "slas_contractversion", "slas_segment", "slas_sitetraits"),
     *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
-    *("slas_window", "slas_windowsite"),
+    *("slas_window", "slas_windowsite", "slas_scorecard"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident"}
 
@@ -42,6 +43,7 @@ def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
             actor=person[0], rights=person[1], sites=[site.slug], title="fans", begins=begins,
             ends=begins + timedelta(hours=1),
         )  # fmt: skip
+    keep_scorecards()
     rows(
         "INSERT INTO slas_dueincidents (site_id, provider_id, since)"
         " SELECT id, provider_id, now() FROM edge_sites_site",
