@@ -85,6 +85,8 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": env.database("DATABASE_URL") | {"TEST": {"MIRROR": "owner"}},
     "owner": env.database("DATABASE_OWNER_URL"),
 }
+# psycopg keeps planned what fleet.kit.prepared asks for, and nothing because it is sent often.
+DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 2**30
 # What this process is (web, poller, tick, ...): web shares a pool among its threads, Celery's processes keep one
 # connection a thread, so that a poller's temporary table lives as long as it does. All of them look whether a
 # connection still lives before they use it: after a crash of the database each dead one would fail somebody.

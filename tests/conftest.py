@@ -128,6 +128,7 @@ def _as_new(alias: str) -> None:
     try:
         if connection.in_atomic_block or not connection.get_autocommit():
             raise DatabaseError("a transaction was left open")
+        connection.connection._prepared.clear()  # psycopg does not see that they are discarded
         connection.connection.execute("DISCARD ALL")
         connection.init_connection_state()
     except (DatabaseError, psycopg.Error):

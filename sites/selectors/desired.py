@@ -12,6 +12,7 @@ from django.db.models import Count, Q, QuerySet
 
 from agent.protocol.desired import Document
 from fleet.kit.errors import Conflict, NotFound
+from fleet.kit.prepared import prepared
 from fleet.kit.tenancy import DEFAULT, Scope, job, scope
 from sites.addresses import Network
 from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired
@@ -147,8 +148,7 @@ def deliveries(*, poller: int, limit: int) -> list[Delivery]:
 
     Opens its own scope.
     """
-    with scope(DELIVERY), connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_DELIVERIES, [poller, limit])
+    with scope(DELIVERY):
         return [
             Delivery(
                 site_id=row[0],
@@ -167,7 +167,7 @@ def deliveries(*, poller: int, limit: int) -> list[Delivery]:
                 tries=row[18],
                 handed_over=row[10] is not None and row[19],
             )
-            for row in cursor.fetchall()
+            for row in prepared(_DELIVERIES, [poller, limit])
         ]
 
 
@@ -176,9 +176,8 @@ def to_sign(*, poller: int, limit: int) -> list[int]:
 
     Opens its own scope.
     """
-    with scope(DELIVERY), connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_UNSIGNED, [poller, limit])
-        return [pk for (pk,) in cursor.fetchall()]
+    with scope(DELIVERY):
+        return [pk for (pk,) in prepared(_UNSIGNED, [poller, limit])]
 
 
 def unsigned(document_ids: Sequence[int]) -> dict[int, Document]:
