@@ -100,7 +100,13 @@ def _fill() -> int:
 
     Those are derived, and judged, as ever.
     """
-    values = {"begin": BEGIN, "cycles": CYCLES, "cycle": _CYCLE, "late": _LATE_CYCLE, "down_at": _DOWN_AT}
+    values: dict[str, Any] = {
+        "begin": BEGIN,
+        "cycles": CYCLES,
+        "cycle": _CYCLE,
+        "late": _LATE_CYCLE,
+        "down_at": _DOWN_AT,
+    }
     values |= {"down": _DOWN_FOR, "silent": _SILENT_FOR}
     with connections["owner"].cursor() as cursor:
         for table in _GUARDED:  # of facts, against this very thing
