@@ -42,8 +42,8 @@ RIGHTS = Rights({"contract.change": (Limit(),)})
 TIMES, TIMES_OF_ONE, LATE = 3, 20, 12
 CYCLES = 10
 CHANGES = 2 * CYCLES
-BEGIN = datetime(2026, 9, 1, tzinfo=UTC)
-END = datetime(2026, 10, 1, tzinfo=UTC)
+END = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+BEGIN = END - timedelta(days=30)
 # Of every three days two hours are down, or (once a month) eight are not known: a site changes twenty times a month.
 _CYCLE, _LATE_CYCLE = timedelta(hours=72), 4
 _DOWN_AT, _DOWN_FOR, _SILENT_FOR = timedelta(hours=36), timedelta(hours=2), timedelta(hours=8)
