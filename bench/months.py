@@ -42,8 +42,8 @@ RIGHTS = Rights({"contract.change": (Limit(),)})
 TIMES, TIMES_OF_ONE, LATE = 3, 20, 12
 CYCLES = 10
 CHANGES = 2 * CYCLES
-BEGIN = datetime(2026, 9, 1, tzinfo=UTC)
-END = datetime(2026, 10, 1, tzinfo=UTC)
+END = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+BEGIN = END - timedelta(days=30)
 # Of every three days two hours are down, or (once a month) eight are not known: a site changes twenty times a month.
 _CYCLE, _LATE_CYCLE = timedelta(hours=72), 4
 _DOWN_AT, _DOWN_FOR, _SILENT_FOR = timedelta(hours=36), timedelta(hours=2), timedelta(hours=8)
@@ -100,7 +100,13 @@ def _fill() -> int:
 
     Those are derived, and judged, as ever.
     """
-    values = {"begin": BEGIN, "cycles": CYCLES, "cycle": _CYCLE, "late": _LATE_CYCLE, "down_at": _DOWN_AT}
+    values: dict[str, Any] = {
+        "begin": BEGIN,
+        "cycles": CYCLES,
+        "cycle": _CYCLE,
+        "late": _LATE_CYCLE,
+        "down_at": _DOWN_AT,
+    }
     values |= {"down": _DOWN_FOR, "silent": _SILENT_FOR}
     with connections["owner"].cursor() as cursor:
         for table in _GUARDED:  # of facts, against this very thing
@@ -119,7 +125,8 @@ def _fill() -> int:
 def _contract(slug: str, **terms: Any) -> Contract:
     """Every provider's sites under these terms, since long ago."""
     with scope(BENCH):
-        slugs = [provider.slug for provider in Provider.objects.order_by("pk")]
+        providers = Provider.objects.filter(sites__isnull=False).order_by("pk").distinct()
+        slugs = [provider.slug for provider in providers]
     objective = {"measure": "availability", "target": "99.5", "scope": "each_site", "burden": "provider"}
     segments = [
         {

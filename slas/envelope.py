@@ -7,6 +7,7 @@ changed since it was signed, and whose key that was is for the reader to compare
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -42,6 +43,22 @@ def open_bundle(text: bytes, *, key_id: str = "") -> Opened:
         raise BundleError("", f"it is signed by another key: sha256:{named}")
     inner = read_json(payload)
     return Opened(inner, _checked(payload, signature, _key(inner, named)), named)
+
+
+def told(payload: bytes) -> bytes:
+    """What is signed: DSSE's pre-authentication encoding of a bundle."""
+    kind = PAYLOAD_TYPE.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def seal_bundle(payload: bytes, public_key: bytes, signature: bytes) -> bytes:
+    """The envelope of a payload that was signed; `public_key` is the raw one, which must be in its evidence."""
+    value = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": sha256(public_key).hexdigest(), "sig": base64.b64encode(signature).decode()}],
+    }
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _parts(value: Mapping[str, Any]) -> tuple[bytes, bytes, str]:
@@ -83,11 +100,8 @@ def _checked(payload: bytes, signature: bytes, key: bytes) -> Signature:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     except ImportError:
         return "unchecked"
-    kind = PAYLOAD_TYPE.encode()
     try:
-        # DSSE's pre-authentication encoding.
-        told = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, told)
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, told(payload))
     except (InvalidSignature, ValueError):
         raise BundleError("", "the signature does not fit") from None
     return "valid"

@@ -88,7 +88,8 @@ NOTHING = History((), (), "", "")
 class Inputs:
     """Everything that the figures of a site under a segment rest on; all times in milliseconds.
 
-    `hours` are the service hours while the site was active, or None for all of the window.
+    `hours` are the service hours while the site was active, or None for all of the window. `zone`, `active` and
+    `reasons` (the cause of each excluded outage) say whence the others come; figures need them not.
     """
 
     site_id: int
@@ -101,6 +102,9 @@ class Inputs:
     maintenance: Spans
     causes: Spans
     blind: Spans
+    zone: str = "UTC"
+    active: Sequence[Span] = ()
+    reasons: Sequence[tuple[str, Span]] = ()
 
     def exclusions(self, measure: Measure) -> Spans:
         """Outages of excluded causes, and our own blindness where nobody else speaks."""

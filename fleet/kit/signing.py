@@ -86,6 +86,23 @@ class Signed(Struct, frozen=True):
     sha256: str
 
 
+class ReportKeys(Struct, frozen=True):
+    """Whom to trust for reports: PEM of the root and of the certificates by it; `bundle_key` is raw, of Ed25519."""
+
+    root: str
+    bundle: str
+    pdf: str
+    bundle_key: bytes
+
+
+class SignedReport(Struct, frozen=True):
+    """A signature over a report's file, and the PEM of the certificate of the key that made it."""
+
+    signature: bytes
+    certificate: str
+    sha256: str
+
+
 class _Reason(Struct, frozen=True):
     code: str
     message: str
@@ -124,6 +141,19 @@ def sign_documents(document_ids: Sequence[int]) -> list[Signed | SignerRefused]:
     Raises SignerAway or SignerRefused when a whole batch is refused (`busy`).
     """
     return _ask_many("sign_documents", "document_ids", document_ids, Signed)
+
+
+def report_keys() -> ReportKeys:
+    """The keys that sign reports, as certificates. Raises SignerAway, SignerRefused."""
+    return _ask({"op": "report_keys"}, ReportKeys)
+
+
+def sign_report(file_id: int) -> SignedReport:
+    """Sign what this row of a report's files has to be signed; the signer reads it itself.
+
+    Raises SignerAway, SignerRefused.
+    """
+    return _ask({"op": "sign_report", "file_id": file_id}, SignedReport)
 
 
 def issue_service(service: Service, tls_key_der: bytes) -> Issued:

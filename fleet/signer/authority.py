@@ -30,6 +30,7 @@ SERVICE_LIFE: Final = timedelta(hours=24)
 BACKDATED: Final = timedelta(hours=1)
 
 Service = Literal["dashboard", "gateway"]
+Report = Literal["bundle", "pdf"]
 
 _CLIENT: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 _SERVER: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -140,25 +141,24 @@ def certify_service(issuer: Issuer, *, fleet: str, service: Service, tls_key: by
 
 def certify_documents(root: Issuer, *, fleet: str, key: Ed25519PublicKey, now: datetime) -> x509.Certificate:
     """The root's word that this key signs what sites run. Sites need no other: they have pinned the root."""
-    name = documents_name(fleet)
     subject = _ca_name(fleet, "Archipelago documents")
-    return (
-        _builder(
-            subject, root.certificate.subject, key, now, min(now + ISSUER_LIFE, root.certificate.not_valid_after_utc)
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(ca=False), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key()), critical=False)
-        .sign(root.key, SHA256())
-    )
+    return _certify_key(root, subject, documents_name(fleet), key, now, _key_usage(ca=False))
 
 
-def check_documents(certificate: x509.Certificate, key: Ed25519PublicKey, root: Issuer) -> None:
-    """Raises SignerError unless the root certified this very key."""
+def certify_reports(
+    root: Issuer, *, fleet: str, kind: Report, key: ec.EllipticCurvePublicKey | Ed25519PublicKey, now: datetime
+) -> x509.Certificate:
+    """The root's word that this key signs reports. The name in it is none that a site would run anything of."""
+    subject = _ca_name(fleet, f"Archipelago reports ({kind})")
+    return _certify_key(root, subject, f"reports.{fleet}", key, now, _key_usage(ca=False, commits=True))
+
+
+def check_certified(
+    certificate: x509.Certificate, key: ec.EllipticCurvePublicKey | Ed25519PublicKey, root: Issuer, of: str
+) -> None:
+    """Raises SignerError unless the root certified this very key; `of` says what it is for."""
     if certificate.public_key() != key or not _is_signed_by(certificate, root.certificate):
-        raise SignerError("keys", "the certificate of documents does not fit its key, or was not made by this root")
+        raise SignerError("keys", f"the certificate of {of} does not fit its key, or was not made by this root")
 
 
 def read_public_key(tls_key: bytes) -> ec.EllipticCurvePublicKey:
@@ -178,6 +178,27 @@ def read_public_key(tls_key: bytes) -> ec.EllipticCurvePublicKey:
 
 
 # Inside -----------------------------------------------------------------------------------------------------
+def _certify_key(
+    root: Issuer,
+    subject: x509.Name,
+    name: str,
+    key: ec.EllipticCurvePublicKey | Ed25519PublicKey,
+    now: datetime,
+    usage: x509.KeyUsage,
+) -> x509.Certificate:
+    """The root's own word on a key that signs; it ends with the root's."""
+    until = min(now + ISSUER_LIFE, root.certificate.not_valid_after_utc)
+    return (
+        _builder(subject, root.certificate.subject, key, now, until)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key()), critical=False)
+        .sign(root.key, SHA256())
+    )
+
+
 def _certify(
     issuer: Issuer,
     name: str,
@@ -254,12 +275,12 @@ def _sign_ca(
     )
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def _key_usage(*, ca: bool, commits: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not ca,
         key_cert_sign=ca,
         crl_sign=ca,
-        content_commitment=False,
+        content_commitment=commits,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,

@@ -1,6 +1,7 @@
 """The centre's private keys, in one folder that nobody else may read. A file holds a key and its certificate, PEM.
 
-`root.pem`, `services.pem`, `provider-<id>.pem` and `documents.pem` (Ed25519, signs desired state).
+`root.pem`, `services.pem`, `provider-<id>.pem`, `documents.pem` (Ed25519, signs desired state), and for reports
+`reports-bundle.pem` (Ed25519) and `reports-pdf.pem` (P-256, which readers of PDF know), made on first use.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -36,6 +38,17 @@ _SERVICES: Final = "services.pem"
 _DOCUMENTS: Final = "documents.pem"
 
 
+SigningKey = EllipticCurvePrivateKey | Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A key that signs, and the root's certificate of it."""
+
+    key: SigningKey
+    certificate: x509.Certificate
+
+
 class KeyStore:
     """Opens (or begins) the keys of a fleet, and makes what is missing on first use. Safe among threads.
 
@@ -49,6 +62,7 @@ class KeyStore:
         self._now = now
         self._lock = Lock()
         self._issuers: dict[str, Issuer] = {}
+        self._leaves: dict[str, Leaf] = {}
         self._descriptor = _open_folder(folder)
         try:
             self._check_files()
@@ -119,6 +133,19 @@ class KeyStore:
                 self._documents_certificate = self._certify_documents(self.documents)
             return self._documents_certificate.public_bytes(Encoding.PEM).decode()
 
+    def report(self, kind: authority.Report) -> Leaf:
+        """The key that signs bundles, or that of PDF files: made on first use, certified anew in time."""
+        with self._lock:
+            now, name = self._now(), f"reports-{kind}.pem"
+            leaf = self._leaves.get(kind) or self._read_leaf(name, "reports")
+            if leaf is None or _is_old(leaf.certificate, now):
+                key: SigningKey = leaf.key if leaf else _new_key(kind)
+                made = authority.certify_reports(self.root, fleet=self._fleet, kind=kind, key=key.public_key(), now=now)
+                self._write(name, _pem(key) + made.public_bytes(Encoding.PEM))
+                leaf = Leaf(key, made)
+            self._leaves[kind] = leaf
+            return leaf
+
     def _open_documents(self) -> tuple[Ed25519PrivateKey, x509.Certificate]:
         data = self._read_bytes(_DOCUMENTS)
         if data is None:
@@ -130,8 +157,18 @@ class KeyStore:
         if b"BEGIN CERTIFICATE" not in data:
             return found, self._certify_documents(found)
         certificate = _load_certificate(_DOCUMENTS, data)
-        authority.check_documents(certificate, found.public_key(), self.root)
+        authority.check_certified(certificate, found.public_key(), self.root, "documents")
         return found, certificate
+
+    def _read_leaf(self, name: str, of: str) -> Leaf | None:
+        data = self._read_bytes(name)
+        if data is None:
+            return None
+        key, certificate = _load_key(name, data), _load_certificate(name, data)
+        if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
+            raise SignerError("keys", f"{name} is damaged: its key is of another kind")
+        authority.check_certified(certificate, key.public_key(), self.root, of)
+        return Leaf(key, certificate)
 
     def _certify_documents(self, key: Ed25519PrivateKey) -> x509.Certificate:
         made = authority.certify_documents(self.root, fleet=self._fleet, key=key.public_key(), now=self._now())
@@ -214,7 +251,11 @@ def _is_old(certificate: x509.Certificate, now: datetime) -> bool:
     return end - now < (end - begin) * RENEW_BELOW
 
 
-def _pem(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+def _new_key(kind: authority.Report) -> SigningKey:
+    return Ed25519PrivateKey.generate() if kind == "bundle" else generate_private_key(SECP256R1())
+
+
+def _pem(key: SigningKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -1,4 +1,5 @@
-"""What the signer does, and nothing else: `roots`, `issue_site`, `issue_service`, `sign_documents`.
+"""What the signer does, and nothing else: `roots`, `issue_site`, `issue_service`, `sign_documents`, `report_keys`,
+`sign_report`.
 
 One line of JSON in, one out.
 """
@@ -7,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from threading import Lock
@@ -25,8 +26,11 @@ from fleet.signer import authority
 from fleet.signer.authority import Issued, Service, SignerError
 from fleet.signer.keys import KeyStore
 from fleet.signer.ledger import Ledger, Version
+from fleet.signer.reports import ReportToSign, SignedReport, report_keys, sign_report
 
 MAX_BATCH: Final = 500
+REPORTS_PER_S: Final = 20
+REPORTS_BURST: Final = 500
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 log = logging.getLogger("fleet.signer")
@@ -47,6 +51,8 @@ class Signable(Protocol):
 Read = Callable[[int], Signable]
 # The same for documents that may not be signed.
 ReadDocument = Callable[[int], Document]
+# The same for files of reports.
+ReadReport = Callable[[int], ReportToSign]
 
 
 class RootsAsked(Struct, tag_field="op", tag="roots", forbid_unknown_fields=True):
@@ -73,6 +79,16 @@ class DocumentsAsked(Struct, tag_field="op", tag="sign_documents", forbid_unknow
     document_ids: Annotated[list[Id], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
+class ReportKeysAsked(Struct, tag_field="op", tag="report_keys", forbid_unknown_fields=True):
+    """Ask whom to trust for reports."""
+
+
+class ReportAsked(Struct, tag_field="op", tag="sign_report", forbid_unknown_fields=True):
+    """Sign the report's file of this row."""
+
+    file_id: Id
+
+
 @dataclass(frozen=True)
 class Signed:
     """A signature over a document: `key` is the raw public one, `sha256` of the payload in hex; bytes go as base64."""
@@ -82,7 +98,7 @@ class Signed:
     sha256: str
 
 
-_decoder = msgspec.json.Decoder(RootsAsked | SiteAsked | ServiceAsked | DocumentsAsked)
+_decoder = msgspec.json.Decoder(RootsAsked | SiteAsked | ServiceAsked | DocumentsAsked | ReportKeysAsked | ReportAsked)
 
 
 class TokenBucket:
@@ -115,6 +131,7 @@ class Limits:
     sites: TokenBucket
     services: TokenBucket
     documents: TokenBucket
+    reports: TokenBucket = field(default_factory=lambda: TokenBucket(REPORTS_PER_S, REPORTS_BURST))
 
 
 def _utc_now() -> datetime:
@@ -133,6 +150,7 @@ class Signer:
         *,
         ledger: Ledger,
         read_document: ReadDocument,
+        read_report: ReadReport | None = None,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -142,6 +160,7 @@ class Signer:
         self._limits = limits
         self._ledger = ledger
         self._read_document = read_document
+        self._read_report = read_report
         self._reading = reading
         self._now = now
 
@@ -161,7 +180,7 @@ class Signer:
             answer = error_answer("internal", "the signer failed; its log says why")
         return msgspec.json.encode(answer) + b"\n"
 
-    def _carry_out(self, line: bytes, deadline: float) -> dict[str, Any] | Issued:
+    def _carry_out(self, line: bytes, deadline: float) -> dict[str, Any] | Issued | SignedReport:
         try:
             asked = _decoder.decode(line)
         except (ValueError, RecursionError) as error:
@@ -172,6 +191,10 @@ class Signer:
             return self._issue_service(asked)
         if isinstance(asked, DocumentsAsked):
             return {"results": self._sign_documents(asked.document_ids, deadline)}
+        if isinstance(asked, ReportAsked):
+            return self._sign_report(asked.file_id)
+        if isinstance(asked, ReportKeysAsked):
+            return report_keys(self._store)
         return {
             "roots": [self._store.root.pem],
             "fleet": self._fleet,
@@ -249,6 +272,16 @@ class Signer:
             return error_answer("document", error.reason)
         key = self._store.documents.public_key().public_bytes_raw()
         return Signed(signature, key, sha256(payload).hexdigest())
+
+    def _sign_report(self, file_id: int) -> SignedReport:
+        _take(self._limits.reports, 1)
+        if self._read_report is None:
+            raise SignerError("report", "this signer signs no reports")
+        with self._reading():
+            found = self._read_report(file_id)
+        signed = sign_report(self._store, found)
+        log.info("signed a report", extra={"file": file_id, "kind": found.kind, "sha256": signed.sha256})
+        return signed
 
     def _certify(self, found: Signable) -> Issued:
         return _logged(

@@ -5,22 +5,22 @@ before. The scope must be open; a provider's login gets the figures of its own s
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db import connections
 
 from fleet.kit.tenancy import DEFAULT
 from slas.calendars import open_spans
 from slas.measuring import NOTHING, History, Inputs, Result, clipped, measure
-from slas.models import Contract, ContractVersion
+from slas.models import Contract, ContractVersion, Segment
 from slas.outages import AVAILABILITY, REACHABILITY
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
 from slas.spans import Span, Spans, meet, union
 from slas.states import Kind, Measure
-from slas.terms import Terms, calendar_of
+from slas.terms import Objective, Terms, calendar_of
 from slas.upkeep import Asked, cap_periods, honoured, moment_of, ms
 
 AXES: Final = {Measure.AVAILABILITY: AVAILABILITY, Measure.REACHABILITY: REACHABILITY}
@@ -94,6 +94,15 @@ class Report:
     results: Sequence[Result]
 
 
+class Told(NamedTuple):
+    """An objective of a segment, and what the engine is told of each of its sites."""
+
+    segment: Segment
+    terms: Terms
+    objective: Objective
+    inputs: Iterable[Inputs]
+
+
 def figures_of(
     contract: Contract, begin: datetime, end: datetime, as_of: datetime, *, site_ids: Iterable[int] | None = None
 ) -> Report:
@@ -103,22 +112,29 @@ def figures_of(
     """
     version = version_as_of(contract, as_of)
     until = min(end, as_of)
-    if until <= begin:
-        return Report(version, begin, begin, as_of, [])
-    places = covered(version, begin, until, site_ids=site_ids)
+    found = told_of(version, begin, until, as_of, site_ids=site_ids)
+    results = [measure(one.segment.pk, one.terms, one.objective, one.inputs) for one in found]
+    return Report(version, begin, max(begin, until), as_of, results)
+
+
+def told_of(
+    version: ContractVersion, begin: datetime, end: datetime, as_of: datetime, *, site_ids: Iterable[int] | None = None
+) -> Iterator[Told]:
+    """What the engine is told for each objective of availability and reachability of each segment, in their order."""
+    if end <= begin:
+        return
+    places = covered(version, begin, end, site_ids=site_ids)
     by_segment: dict[int, list[Covered]] = defaultdict(list)
     for place in places:
         by_segment[place.segment_id].append(place)
     promised = [(segment, terms_of(segment)) for segment in version.segments.all()]
     causes = {cause for _, terms in promised for cause in terms.excluded_causes}
-    facts = _Facts(version.zone, begin, until, as_of, sorted({place.site_id for place in places}), sorted(causes))
-    results = []
+    facts = _Facts(version.zone, begin, end, as_of, sorted({place.site_id for place in places}), sorted(causes))
     for segment, terms in promised:
         for objective in terms.objectives:
             if objective.measure in AXES:
                 inputs = facts.inputs(terms, objective.measure, segment.provider_id, by_segment[segment.pk])
-                results.append(measure(segment.pk, terms, objective, inputs))
-    return Report(version, begin, until, as_of, results)
+                yield Told(segment, terms, objective, inputs)
 
 
 def active_of(sites: Sequence[int], begin: datetime, end: datetime, as_of: datetime) -> dict[int, Spans]:
@@ -162,6 +178,8 @@ class _Facts:
                 continue
             key = (place.site_id, provider)
             asked, found = windows.get(key), causes.get(key)
+            active = alive.get(place.site_id, NOTHING).active(window[1])
+            excluded = [(cause, span) for cause, span in found if cause in terms.excluded_causes] if found else []
             yield Inputs(
                 place.site_id,
                 place.segment_id,
@@ -169,12 +187,13 @@ class _Facts:
                 place.name,
                 window,
                 history.get(place.site_id, NOTHING),
-                _while_active(
-                    self._open(terms, place.zone, window), alive.get(place.site_id, NOTHING).active(window[1]), window
-                ),
+                _while_active(self._open(terms, place.zone, window), active, window),
                 clipped(self._honoured(terms, place.zone, asked, caps), window) if asked else [],
-                clipped((span for cause, span in found if cause in terms.excluded_causes), window) if found else [],
+                clipped((span for _, span in excluded), window) if excluded else [],
                 clipped(self._blind, window) if self._blind else [],
+                place.zone,
+                active,
+                excluded,
             )
 
     def _honoured(self, terms: Terms, zone: str, asked: list[Asked], caps: Spans) -> Spans:

@@ -19,6 +19,9 @@ What happens:
     31st  dock's link is cut at 20:00, its power fails at 21:00; it comes back in November, after the report is final
 """
 
+import json
+import subprocess
+import venv
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -28,17 +31,23 @@ from typing import Any
 
 import pytest
 
+from fleet.kit import signing
 from fleet.kit.tenancy import Scope, scope
 from fleet.people.selectors import access_of
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.services import control, planning
 from fleet.rollouts.services.ticking import tick
-from sites.models import SiteDesired
+from fleet.signer.reports import ReportToSign
+from sites.models import Site, SiteDesired
 from sites.services.sites import update_site
 from slas.engine import Totals, Verdict
+from slas.envelope import seal_bundle
+from slas.exports import zipapp
+from slas.exports.bundle import payload_of
 from slas.measuring import SiteFigures
 from slas.models import CentreBlind, ContractVersion, Incident, IncidentSpan, Window
-from slas.selectors.figures import figures_of
+from slas.selectors.evidence import evidence_of
+from slas.selectors.figures import figures_of, told_of
 from slas.selectors.incidents import why_of
 from slas.services.blindness import find_blindness
 from slas.services.deriving import derive_due
@@ -51,7 +60,9 @@ from tests.fleet.rollouts.played import LAX, NEW, QUICK, SIGN
 from tests.fleet.standards.factories import make_standard
 from tests.sites.told import document, standing
 from tests.slas.factories import TEST, make_contract, objective, segment
+from tests.slas.signing import signer_of_reports
 from tests.slas.simulated import BERLIN, MINUTE, AgentSite, Clock, berlin, miss, poll, simulated_clock
+from tests.slas.test_bundles import link_package
 
 M = 60_000
 H = 60 * M
@@ -275,7 +286,7 @@ def second_half(it: Month) -> None:
     it.dock.mode("off")
 
 
-def test_a_month_that_is_derived_by_hand(month: Month) -> None:
+def test_a_month_that_is_derived_by_hand(month: Month, tmp_path: Path, settings: Any) -> None:
     it = month
     it.at(26, 10, month=9)
     version = agreed()
@@ -341,6 +352,45 @@ def test_a_month_that_is_derived_by_hand(month: Month) -> None:
     own = {key: row.totals for key, row in it.figures(version, now, who=sueds).items()}
     assert own == {key: totals for key, totals in restated.items() if key[0] == "sued"}
     _causes(it)
+    settings.SIGNER_SOCKET = tmp_path / "reports.sock"
+    for as_of, totals in ((FINAL, final), (now, restated)):
+        assert _recomputed(version, as_of, tmp_path) == totals
+
+
+def _recomputed(version: ContractVersion, as_of: datetime, folder: Path) -> dict[tuple[str, str], Totals]:
+    """The availability that the month's bundle, signed by a real signer, gives in an environment of its own, offline.
+
+    That has `tzdata` and `cryptography` (with what it is made of), and nothing of ours but the verifier in one file.
+    """
+    files: dict[int, bytes] = {}
+    with signer_of_reports(folder, lambda file_id: ReportToSign("bundle", files[file_id])):
+        key = signing.report_keys()
+        with scope(TEST):
+            told = told_of(version, BEGIN, END, as_of)
+            evidence = evidence_of(version, BEGIN, END, as_of, list(Site.objects.values_list("pk", flat=True)))
+            files[1] = payload_of(told, evidence, report={"contract": "shops"}, keys=key)
+        sealed = seal_bundle(files[1], key.bundle_key, signing.sign_report(1).signature)
+    (folder / "bundle.json").write_bytes(sealed)
+    (folder / zipapp.NAME).write_bytes(zipapp.verifier())
+    python = _empty(folder / "empty")
+    command = [python, "-I", folder / zipapp.NAME, folder / "bundle.json"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONTZPATH": ""}, check=False)
+    assert (done.returncode, done.stderr.split(",")[0]) == (0, "signature: valid")
+    found = {}
+    for one in map(json.loads, done.stdout.splitlines()):
+        _, provider, measure, slug = one["name"].split()
+        if measure == Measure.AVAILABILITY:
+            found[provider, slug] = Totals(*(one[name] for name in Totals.__dataclass_fields__))
+    return found
+
+
+def _empty(folder: Path) -> Path:
+    if not folder.exists():
+        venv.create(folder, with_pip=False, symlinks=True)
+        (packages,) = (folder / "lib").glob("python*/site-packages")
+        for name in ("tzdata", "cryptography", "cffi", "pycparser"):
+            link_package(packages, name)
+    return folder / "bin" / "python"
 
 
 def _causes(it: Month) -> None:

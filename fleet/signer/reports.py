@@ -1,0 +1,75 @@
+"""Signs reports: bundles of evidence and PDF files, each by a key that signs nothing else.
+
+The form of what is signed is checked or made here, so that neither key's signature ever fits anything but a report.
+"""
+
+import base64
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from asn1crypto.cms import CMSAttributes
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from fleet.signer.authority import Report, SignerError
+from fleet.signer.keys import KeyStore, Leaf
+from slas.envelope import told
+
+
+@dataclass(frozen=True, slots=True)
+class ReportToSign:
+    """What is read of a row: a bundle's payload, or the signed attributes of a PDF file's CMS signature (DER)."""
+
+    kind: Report
+    content: bytes
+
+
+@dataclass(frozen=True)
+class SignedReport:
+    """A signature, and the certificate of the key that made it; bytes go as base64."""
+
+    signature: bytes
+    certificate: str
+    sha256: str
+
+
+def sign_report(store: KeyStore, report: ReportToSign) -> SignedReport:
+    """Sign one report. Raises SignerError for what has not its form."""
+    leaf = store.report(report.kind)
+    if isinstance(leaf.key, Ed25519PrivateKey):
+        signature = leaf.key.sign(told(report.content))
+    else:
+        _check_attributes(report.content)
+        signature = leaf.key.sign(report.content, ECDSA(SHA256()))
+    return SignedReport(signature, _pem(leaf), sha256(report.content).hexdigest())
+
+
+def report_keys(store: KeyStore) -> dict[str, Any]:
+    """Whom to trust for reports: the root, the certificate of each key, and the raw public key of bundles (base64)."""
+    bundle, pdf = store.report("bundle"), store.report("pdf")
+    public = bundle.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return {
+        "root": store.root.pem,
+        "bundle": _pem(bundle),
+        "pdf": _pem(pdf),
+        "bundle_key": base64.b64encode(public).decode(),
+    }
+
+
+def _check_attributes(content: bytes) -> None:
+    """Raises SignerError unless these are the signed attributes of a CMS signature over data, by SHA-256."""
+    try:
+        attributes = CMSAttributes.load(content, strict=True)
+        found = {one["type"].native: list(one["values"].native) for one in attributes}
+        fits = found.get("content_type") == ["data"] and [len(one) for one in found["message_digest"]] == [32]
+    except (ValueError, TypeError, KeyError):
+        fits = False
+    if not fits:
+        raise SignerError("report", "these are not the signed attributes of a PDF file's signature")
+
+
+def _pem(leaf: Leaf) -> str:
+    return leaf.certificate.public_bytes(Encoding.PEM).decode()

@@ -1,0 +1,1 @@
+"""Files of reports: the evidence bundle, PDF, XLSX, CSV and JSON."""
