@@ -1,0 +1,51 @@
+"""How the figures of a report are written in its files."""
+
+from datetime import datetime
+from fractions import Fraction
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from slas.rounding import percent_2
+
+VERDICTS: Final = {"MET": "Met", "MISSED": "Missed", "UNDETERMINED": "Undetermined", None: "Nothing measured"}
+
+
+RESPONSE: Final = "response"
+RESTORED: Final = {
+    "restoration mttr_h": "Mean time to restore, hours",
+    "restoration longest_h": "Longest outage, hours",
+    "restoration count": "Outages",
+    "restoration mtbf_h": "Mean time between outages, hours",
+    RESPONSE: "Answered in time, per cent",
+}
+
+
+def name_of(word: str) -> str:
+    """`operator_rollout` as Operator rollout."""
+    return word.replace("_", " ").capitalize()
+
+
+def percent(share: Fraction | None) -> str:
+    """A share as people read it: rounded down at two places, so that 99.999 is never 100."""
+    found = percent_2(share)
+    return "–" if found is None else f"{found} %"
+
+
+def duration(ms: int) -> str:
+    """Milliseconds as `2 d 03:04:05`; what is finer than a second is cut off."""
+    seconds = ms // 1000
+    days, rest = divmod(seconds, 86_400)
+    clock = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+    return f"{days} d {clock}" if days else clock
+
+
+def moment(at: datetime | None, zone: str) -> str:
+    """A moment on the wall clock of the contract's zone."""
+    return "lasts" if at is None else f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"
+
+
+def restored_text(measure: str, figure: Fraction | None) -> str:
+    """A figure of restoration in its unit; a share of answers as a percentage."""
+    if figure is None:
+        return "–"
+    return percent(figure) if measure == RESPONSE else f"{float(figure):.2f}"
