@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from fleet.api import api
-from tests.fleet.rollouts.ready import plan_hash, tomorrow
+from tests.fleet.rollouts.ready import after_tomorrow, plan_hash, tomorrow
 from tests.fleet.standards.factories import SHA256
 
 _RECIPE = {"name": "sweep", "standard": "2026.11-r1", "select": {"sites": ["some-site"]}}
@@ -53,12 +53,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_hold": {"reason": "because", "until": tomorrow},
     "override_hold": {"reason": "because"},
     "set_calendar": {"windows": [{"days": [6], "begin": "22:00:00", "end": "04:00:00"}]},
+    "request_maintenance": {"sites": ["some-site"], "title": "UPS", "begins": tomorrow, "ends": after_tomorrow},
+    **{f"{verb}_maintenance": {"reason": "because"} for verb in ("approve", "refuse", "cancel")},
 }
 # Bodies that are no JSON.
 OCTETS = {"desired_put_wheel": b"PK wheel"}
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
 NAMED |= {"webhook": "1", "delivery": "1"}
+NAMED |= {"window": "1"}
 NAMED |= {"rollout": "1", "hold": "1", "provider": "ours"}
 
 # Parameters of the query without which they are not asked.
@@ -114,7 +117,15 @@ def operations() -> list[Operation]:
         for method, description in methods.items():
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
             name = description["operationId"]
-            prefixes = ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "webhooks_", "commands_", "holds_")
+            prefixes = (
+                "sites_api_",
+                "fleet_standards_api_",
+                "fleet_rollouts_api_",
+                "webhooks_",
+                "commands_",
+                "holds_",
+                "slas_api_upkeep_",
+            )
             for prefix in prefixes:
                 name = name.removeprefix(prefix)
             found.append(Operation(name, method.upper(), path, parameters))

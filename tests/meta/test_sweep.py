@@ -1,5 +1,6 @@
 """Every address, as every kind of viewer, on what is its own and what is not."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from fleet.rollouts.services import planning
 from fleet.standards.services.judging import judge_due
 from sites.models import Provider, Site, SiteDesired
 from sites.services.reports import record_reports
+from slas.services.upkeep import request_window
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import make_ring, make_standard
@@ -27,6 +29,7 @@ from tests.meta.routes import (
     SITE,
     STANDARD,
     WEBHOOK,
+    WINDOW,
     Route,
     known_patterns,
 )
@@ -155,7 +158,14 @@ def contents() -> list[Any]:
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
         *("standards_standard", "standards_ring", "standards_ringstandard"),
         *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
-        *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_hold"),
+        *(
+            "rollouts_rollout",
+            "rollouts_wave",
+            "rollouts_sitestep",
+            "rollouts_approval",
+            "rollouts_hold",
+            "slas_window",
+        ),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -293,6 +303,22 @@ def test_webhooks_are_for_nobody_who_sees_less_than_the_fleet(client_of, route, 
             assert response.status_code == 404, member
             assert b"own-hook" not in response.content
             assert response.content == call(client, route, method, "999", fragment=fragment).content
+        assert contents() == before
+
+
+@pytest.mark.parametrize(("route", "method"), calls(WINDOW))
+def test_maintenance_elsewhere_is_404_like_what_is_not(client_of, make_person, route, method):
+    actor, rights = access_of(make_person("operator", username="owner-q"))
+    begins = datetime.now(UTC) + timedelta(days=5)
+    times = {"begins": begins, "ends": begins + timedelta(hours=1)}
+    request_window(actor=actor, rights=rights, sites=["quagga-site"], title="Quagga cable", **times)
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        send = client.get if method == "GET" else client.post
+        before = contents()
+        found = [send(route.at().replace("/1/", f"/{number}/"), {"reason": "because"}) for number in (1, 999)]
+        assert [one.status_code for one in found] == [404, 404], member
+        assert found[0].content == found[1].content
         assert contents() == before
 
 
