@@ -133,6 +133,6 @@ def _kept(sites: Sequence[int], caps: Spans, but: int | None) -> dict[int, list[
     for row in rows.select_related("window").order_by("window__begins"):
         one = row.window
         if one.decided_at is not None:
-            moments = (ms(at) for at in (one.begins, one.ends, one.requested_at, one.decided_at))
-            found[row.site_id].append(Asked(*moments, bool(one.decided_reason)))
+            begin, end, asked, agreed = (ms(at) for at in (one.begins, one.ends, one.requested_at, one.decided_at))
+            found[row.site_id].append(Asked(begin, end, asked, agreed, bool(one.decided_reason)))
     return found

@@ -20,6 +20,7 @@ from tests.fleet.standards.factories import make_ring, make_standard
 from tests.meta.routes import (
     ACCOUNTS,
     API_ROOT,
+    CONTRACT,
     MACHINES,
     PAGES,
     PLAIN,
@@ -37,6 +38,7 @@ from tests.openapi import operations
 from tests.sites.builders import polled
 from tests.sites.identities import FINGERPRINT, certificate, enrolled, freeze_row, keys, ready_for
 from tests.sites.told import document, receipt, standing, told_for
+from tests.slas.factories import make_contract, segment
 
 pytestmark = pytest.mark.usefixtures("plain_static")
 
@@ -320,6 +322,22 @@ def test_maintenance_elsewhere_is_404_like_what_is_not(client_of, make_person, r
         assert [one.status_code for one in found] == [404, 404], member
         assert found[0].content == found[1].content
         assert contents() == before
+
+
+@pytest.mark.parametrize(("route", "method"), calls(CONTRACT))
+def test_a_contract_shows_the_own_part_and_another_is_404_like_what_is_not(client_of, route, method):
+    make_contract(segment("own"), segment("quagga", gap_reason=""), slug="both")
+    make_contract(segment("quagga"), slug="quagga-only")
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        sees = "region" not in member and "label" not in member
+        response = call(client, route, method, "both", {"do": "check"})
+        told = 403 if route.path.endswith("/edit/") else 200
+        assert response.status_code == (told if sees else 404), member
+        assert_nothing_foreign(response)
+        found = [call(client, route, method, slug, {"do": "check"}) for slug in ("quagga-only", "nobody")]
+        assert [one.status_code for one in found] == [404, 404], member
+        assert found[0].content == found[1].content
 
 
 # Rollouts ---------------------------------------------------------------------------------------------------
