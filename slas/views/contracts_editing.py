@@ -43,7 +43,8 @@ def _edit(request: ScopedRequest, contract: Contract | None) -> HttpResponse:
         raise NotAllowed("Contracts are the managers' to change.")
     if request.method != "POST":
         return _begin(request, contract)
-    do, mode = request.POST.get("do", ""), "json" if request.POST.get("mode") == "json" else "form"
+    do = request.POST.get("do", "check" if wants_fragment(request) else "")  # a form that is being typed into
+    mode = "json" if request.POST.get("mode") == "json" else "form"
     value, fault = _typed(request, mode)
     about = AboutForm(request.POST if do == "save" else None, initial=request.POST.dict()) if contract is None else None
     why = WhyForm(request.POST if do == "save" else None, initial=request.POST.dict())

@@ -30,7 +30,7 @@ def window_new(request: ScopedRequest) -> HttpResponse:
     if not may_ask(request):
         raise NotAllowed("Your role does not allow to ask for maintenance.")
     providers = providers_in(request.who)
-    do = request.POST.get("do", "") if request.method == "POST" else "begin"
+    do = request.POST.get("do", "look" if wants_fragment(request) else "") if request.method == "POST" else "begin"
     if do == "begin":
         return _page(request, WindowForm(initial=_initial(request), providers=providers))
     form = WindowForm(request.POST, providers=providers)
