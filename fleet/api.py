@@ -26,6 +26,8 @@ from sites.api import router as sites_router
 from sites.api_desired import router as desired_router
 from sites.api_identity import router as identity_router
 from sites.api_journal import router as journal_router
+from slas.api.contracts import router as contracts_router
+from slas.api.upkeep import router as upkeep_router
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ api.add_router("", webhooks_router, tags=["webhooks"])
 api.add_router("", rollouts_router, tags=["rollouts"])
 api.add_router("", commands_router, tags=["rollouts"])
 api.add_router("", holds_router, tags=["rollouts"])
+api.add_router("", contracts_router, tags=["contracts"])
+api.add_router("", upkeep_router, tags=["maintenance"])
 
 
 @api.exception_handler(DomainError)

@@ -8,10 +8,12 @@ from django.http import HttpResponse
 from django.test import Client
 
 from fleet.api import api
-from tests.fleet.rollouts.ready import plan_hash, tomorrow
+from tests.fleet.rollouts.ready import after_tomorrow, plan_hash, tomorrow
 from tests.fleet.standards.factories import SHA256
+from tests.slas.factories import agreement, segment
 
 _RECIPE = {"name": "sweep", "standard": "2026.11-r1", "select": {"sites": ["some-site"]}}
+_AGREED = agreement(segment("ours", fee="7.00"))
 _SAID = {"expect": plan_hash, "reason": "because"}
 
 # Values that are functions are asked when a body is sent.
@@ -53,16 +55,26 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_hold": {"reason": "because", "until": tomorrow},
     "override_hold": {"reason": "because"},
     "set_calendar": {"windows": [{"days": [6], "begin": "22:00:00", "end": "04:00:00"}]},
+    "create_contract": {"slug": "brand-new", "name": "New", "agreement": _AGREED, "reason": "agreed"},
+    "create_contract_version": {"agreement": _AGREED, "reason": "agreed anew", "expect": 1},
+    "validate_contract": {"agreement": _AGREED},
+    "preview_contract": {"agreement": _AGREED},
+    "request_maintenance": {"sites": ["some-site"], "title": "UPS", "begins": tomorrow, "ends": after_tomorrow},
+    **{f"{verb}_maintenance": {"reason": "because"} for verb in ("approve", "refuse", "cancel")},
 }
 # Bodies that are no JSON.
 OCTETS = {"desired_put_wheel": b"PK wheel"}
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
 NAMED |= {"webhook": "1", "delivery": "1"}
+NAMED |= {"window": "1", "contract": "shops"}
 NAMED |= {"rollout": "1", "hold": "1", "provider": "ours"}
 
 # Parameters of the query without which they are not asked.
 QUERIES = {"diff_standards": "?to=2026.11-r1", "ring_outcome": "?standard=2026.11-r1"}
+
+# Operations that are posted, and only read.
+READING = {"preview_rollout", "validate_contract", "preview_contract"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class Operation:
     @property
     def is_safe(self) -> bool:
         """Whether it only reads."""
-        return self.method == "GET" or self.name == "preview_rollout"
+        return self.method == "GET" or self.name in READING
 
     def call(self, client: Client, *, slug: str = "some-site", **headers: str) -> HttpResponse:
         """Call it with a body that would do, on a site."""
@@ -114,7 +126,8 @@ def operations() -> list[Operation]:
         for method, description in methods.items():
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
             name = description["operationId"]
-            prefixes = ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "webhooks_", "commands_", "holds_")
+            prefixes = ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "slas_api_")
+            prefixes += ("webhooks_", "commands_", "holds_", "contracts_", "upkeep_")
             for prefix in prefixes:
                 name = name.removeprefix(prefix)
             found.append(Operation(name, method.upper(), path, parameters))

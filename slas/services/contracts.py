@@ -27,10 +27,10 @@ def create_contract(
 
     Raises NotAllowed, Invalid (every fault in `details`, by its path).
     """
-    _allow(rights)
+    allow(rights)
     why = reason_of(reason)
     with scope(actor):
-        read = _read(agreement)
+        read = read_or_refuse(agreement)
         row = Contract(slug=slug, name=name, made_by=actor.name[:150])
         try:
             row.full_clean(validate_unique=False, validate_constraints=False, exclude=["made_at"])
@@ -43,7 +43,7 @@ def create_contract(
         except IntegrityError as error:
             field = "slug" if "slug" in str(error) else "name"
             raise Invalid("That is taken.", details={field: "Another contract has this."}) from None
-        made = _add(actor, row, 1, read, why)
+        made = add_version(actor, row, 1, read, why)
         _record(actor, "contract.create", row, before=None, after=written(made), note=why)
     return made
 
@@ -55,16 +55,16 @@ def change_contract(
 
     Raises NotAllowed, Invalid (every fault in `details`), Conflict (somebody else changed it, or nothing changes).
     """
-    _allow(rights)
+    allow(rights)
     why = reason_of(reason)
     with scope(actor):
         newest = ContractVersion.objects.filter(contract=contract).order_by("-number").first()
         if newest is None or newest.number != expect:
             raise Conflict("Somebody else changed it meanwhile; look at it first.")
-        read = _read(agreement)
+        read = read_or_refuse(agreement)
         try:
             with transaction.atomic():
-                made = _add(actor, contract, expect + 1, read, why)
+                made = add_version(actor, contract, expect + 1, read, why)
         except IntegrityError as error:
             if "contract_version_once" not in str(error):
                 raise
@@ -78,7 +78,7 @@ def change_contract(
 
 def check_agreement(*, actor: Scope, rights: Rights, agreement: object) -> list[Fault]:
     """Every fault of what somebody is about to agree on; changes nothing. Raises NotAllowed."""
-    _allow(rights)
+    allow(rights)
     with scope(actor):
         return read_agreement(agreement, _providers())[1]
 
@@ -100,24 +100,22 @@ def details_of(faults: Sequence[Fault]) -> dict[str, str]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------
-def _allow(rights: Rights) -> None:
+def allow(rights: Rights) -> None:
+    """Raises NotAllowed for whoever may not change contracts."""
     if not rights.may(RIGHT):
         raise NotAllowed("Contracts are the managers' to change.")
 
 
-def _providers() -> dict[str, int]:
-    return dict(Provider.objects.values_list("slug", "pk"))
-
-
-def _read(agreement: object) -> Agreement:
+def read_or_refuse(agreement: object) -> Agreement:
+    """What was written. Raises Invalid, with every fault in `details`. Within the scope."""
     read, faults = read_agreement(agreement, _providers())
     if read is None:
         raise Invalid("This cannot be agreed on.", details=details_of(faults))
     return read
 
 
-def _add(actor: Scope, contract: Contract, number: int, read: Agreement, why: str) -> ContractVersion:
+def add_version(actor: Scope, contract: Contract, number: int, read: Agreement, why: str) -> ContractVersion:
+    """Write a version as read; audits nothing. Within the scope."""
     now: datetime = database_now()
     version = ContractVersion.objects.create(
         contract=contract,
@@ -147,6 +145,11 @@ def _add(actor: Scope, contract: Contract, number: int, read: Agreement, why: st
         ]
     )
     return ContractVersion.objects.select_related("contract").prefetch_related("segments__provider").get(pk=version.pk)
+
+
+# ------------------------------------------------------------------------------------------------------------
+def _providers() -> dict[str, int]:
+    return dict(Provider.objects.values_list("slug", "pk"))
 
 
 def _record(

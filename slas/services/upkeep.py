@@ -118,6 +118,23 @@ def cancel_window(*, actor: Scope, rights: Rights, window: Window, reason: str) 
     return row
 
 
+def verbs_for(actor: Scope, rights: Rights, window: Window, sites: Sequence[Site], now: datetime) -> frozenset[str]:
+    """What the actor may do about a window with these sites: `decide`, `cancel`. For drawing buttons: services ask."""
+    found = set()
+    side = Side(window.side)
+    if window.state == WindowState.REQUESTED and actor.user_id not in {None, window.requested_by_id}:
+        found |= {"decide"} if sites and all(_may(rights, AGREE[side], site) for site in sites) else set()
+    is_open = window.state == WindowState.REQUESTED or (window.state == WindowState.APPROVED and window.begins > now)
+    if is_open and sites and all(_may(rights, dict(ASK)[side], site) for site in sites):
+        found.add("cancel")
+    return frozenset(found)
+
+
+def why_reason(window: Window, now: datetime) -> str:
+    """Why an approval wants a reason; empty where it does not. Within the scope."""
+    return _why_reason(window, now)
+
+
 def notice_wanted(provider_id: int, begins: datetime) -> timedelta:
     """The longest notice that a contract with this provider wants of maintenance that begins then; within the scope."""
     newest = ContractVersion.objects.order_by("contract_id", "-number").distinct("contract_id").values("pk")

@@ -17,7 +17,7 @@ from slas.selectors.contracts import contracts_in
 from slas.selectors.scorecards import cards_in, months_in, open_outages, windows_ahead
 
 MOST: Final = 6
-_MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_MONTH: Final = re.compile(r"2[01]\d{2}-(0[1-9]|1[0-2])")
 
 
 @require_safe

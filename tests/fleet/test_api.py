@@ -15,6 +15,8 @@ from tests.fleet.standards.factories import ready_for as standards_ready_for
 from tests.openapi import Operation, assert_error, operations
 from tests.sites.identities import ready_for
 from tests.sites.told import blob, told_for
+from tests.slas.ready import SLAS
+from tests.slas.ready import ready_for as slas_ready_for
 
 OPERATIONS = operations()
 UNSAFE = [operation for operation in OPERATIONS if not operation.is_safe]
@@ -46,6 +48,8 @@ def ours(make_provider: Any, make_site: Any, signer: None, request: pytest.Fixtu
             one_webhook()
         if operation.path.startswith(ROLLOUTS):
             rollouts_ready_for(operation.name, site, request.getfixturevalue("make_person"))
+        if operation.path.startswith(SLAS):
+            slas_ready_for(operation.name, site, request.getfixturevalue("make_person"))
     return site
 
 
@@ -58,7 +62,7 @@ def contents() -> list[Any]:
         *("standards_standard", "standards_ring", "standards_ringstandard", "kit_keptanswer"),
         *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
         *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_rolloutevent"),
-        *("rollouts_hold", "rollouts_providercalendar"),
+        *("rollouts_hold", "rollouts_providercalendar", "slas_window", "slas_contract", "slas_contractversion"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -84,8 +88,14 @@ def test_the_operations_are_those():
         "GET /api/v1/compliance/sites",
         "GET /api/v1/compliance/sites.csv",
         "GET /api/v1/compliance/spread",
+        "GET /api/v1/contracts",
+        "GET /api/v1/contracts/{contract}",
+        "GET /api/v1/contracts/{contract}/versions",
+        "GET /api/v1/contracts/{contract}/versions/{number}",
         "GET /api/v1/holds",
         "GET /api/v1/identities/waiting",
+        "GET /api/v1/maintenance",
+        "GET /api/v1/maintenance/{window}",
         "GET /api/v1/providers",
         "GET /api/v1/providers/{provider}/rollout-calendar",
         "GET /api/v1/rings",
@@ -130,9 +140,17 @@ def test_the_operations_are_those():
         "PATCH /api/v1/webhooks/{webhook}",
         "POST /api/v1/blobs/configs",
         "POST /api/v1/blobs/wheels",
+        "POST /api/v1/contracts",
+        "POST /api/v1/contracts/preview",
+        "POST /api/v1/contracts/validate",
+        "POST /api/v1/contracts/{contract}/versions",
         "POST /api/v1/holds",
         "POST /api/v1/holds/{hold}/lift",
         "POST /api/v1/holds/{hold}/override",
+        "POST /api/v1/maintenance",
+        "POST /api/v1/maintenance/{window}/approve",
+        "POST /api/v1/maintenance/{window}/cancel",
+        "POST /api/v1/maintenance/{window}/refuse",
         "POST /api/v1/rings",
         "POST /api/v1/rings/order",
         "POST /api/v1/rings/{ring}/standard",
@@ -195,12 +213,12 @@ def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operat
     person.memberships.all().delete()
     before = contents()
     response = operation.call(client, **{"X-CSRFToken": token})
-    if "{" in operation.path or operation.name == "create":
+    if "{" in operation.path or operation.name in {"create", "request_maintenance"}:
         assert_error(response, 404, "not_found")
     elif (
         operation.path == WEBHOOKS
         or "/blobs" in operation.path
-        or (operation.path.startswith((*STANDARDS, *ROLLOUTS)) and operation.method != "GET")
+        or (operation.path.startswith((*STANDARDS, *ROLLOUTS, "/api/v1/contracts")) and operation.method != "GET")
     ):
         assert_error(response, 403, "not_allowed")
     else:

@@ -9,6 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 SITE, PROVIDER, PLAIN, ACCOUNT, MACHINE, API = "site", "provider", "plain", "account", "machine", "api"
 STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
 ROLLOUT, HOLD = "rollout", "hold"
+WINDOW, CONTRACT = "window", "contract"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,14 @@ PAGES = (
     Route("sites/<slug:slug>/hold/", SITE, GET_POST),
     Route("sites/<slug:slug>/lift/", SITE, POST),
     Route("slas/", PLAIN),
+    Route("slas/contracts/", PLAIN),
+    Route("slas/contracts/new/", PLAIN, GET_POST),
+    Route("slas/contracts/<slug:slug>/", CONTRACT),
+    Route("slas/contracts/<slug:slug>/edit/", CONTRACT, GET_POST),
+    Route("slas/maintenance/", PLAIN),
+    Route("slas/maintenance/new/", PLAIN, GET_POST),
+    Route("slas/maintenance/<int:pk>/", WINDOW),
+    *(Route(f"slas/maintenance/<int:pk>/{step}/", WINDOW, POST) for step in ("approve", "refuse", "cancel")),
     Route("rings/", PLAIN),
     Route("rings/new/", PLAIN, GET_POST),
     Route("rings/count/", PLAIN),

@@ -1,5 +1,6 @@
 """Every address, as every kind of viewer, on what is its own and what is not."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from fleet.rollouts.services import planning
 from fleet.standards.services.judging import judge_due
 from sites.models import Provider, Site, SiteDesired
 from sites.services.reports import record_reports
+from slas.services.upkeep import request_window
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import make_ring, make_standard
 from tests.meta.routes import (
     ACCOUNTS,
     API_ROOT,
+    CONTRACT,
     MACHINES,
     PAGES,
     PLAIN,
@@ -27,6 +30,7 @@ from tests.meta.routes import (
     SITE,
     STANDARD,
     WEBHOOK,
+    WINDOW,
     Route,
     known_patterns,
 )
@@ -34,6 +38,7 @@ from tests.openapi import operations
 from tests.sites.builders import polled
 from tests.sites.identities import FINGERPRINT, certificate, enrolled, freeze_row, keys, ready_for
 from tests.sites.told import document, receipt, standing, told_for
+from tests.slas.factories import make_contract, segment
 
 pytestmark = pytest.mark.usefixtures("plain_static")
 
@@ -155,7 +160,14 @@ def contents() -> list[Any]:
         *("edge_sites_desireddocument", "edge_sites_sitedesired", "edge_sites_blob"),
         *("standards_standard", "standards_ring", "standards_ringstandard"),
         *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
-        *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_hold"),
+        *(
+            "rollouts_rollout",
+            "rollouts_wave",
+            "rollouts_sitestep",
+            "rollouts_approval",
+            "rollouts_hold",
+            "slas_window",
+        ),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -294,6 +306,38 @@ def test_webhooks_are_for_nobody_who_sees_less_than_the_fleet(client_of, route, 
             assert b"own-hook" not in response.content
             assert response.content == call(client, route, method, "999", fragment=fragment).content
         assert contents() == before
+
+
+@pytest.mark.parametrize(("route", "method"), calls(WINDOW))
+def test_maintenance_elsewhere_is_404_like_what_is_not(client_of, make_person, route, method):
+    actor, rights = access_of(make_person("operator", username="owner-q"))
+    begins = datetime.now(UTC) + timedelta(days=5)
+    times = {"begins": begins, "ends": begins + timedelta(hours=1)}
+    request_window(actor=actor, rights=rights, sites=["quagga-site"], title="Quagga cable", **times)
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        send = client.get if method == "GET" else client.post
+        before = contents()
+        found = [send(route.at().replace("/1/", f"/{number}/"), {"reason": "because"}) for number in (1, 999)]
+        assert [one.status_code for one in found] == [404, 404], member
+        assert found[0].content == found[1].content
+        assert contents() == before
+
+
+@pytest.mark.parametrize(("route", "method"), calls(CONTRACT))
+def test_a_contract_shows_the_own_part_and_another_is_404_like_what_is_not(client_of, route, method):
+    make_contract(segment("own"), segment("quagga", gap_reason=""), slug="both")
+    make_contract(segment("quagga"), slug="quagga-only")
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        sees = "region" not in member and "label" not in member
+        response = call(client, route, method, "both", {"do": "check"})
+        told = 403 if route.path.endswith("/edit/") else 200
+        assert response.status_code == (told if sees else 404), member
+        assert_nothing_foreign(response)
+        found = [call(client, route, method, slug, {"do": "check"}) for slug in ("quagga-only", "nobody")]
+        assert [one.status_code for one in found] == [404, 404], member
+        assert found[0].content == found[1].content
 
 
 # Rollouts ---------------------------------------------------------------------------------------------------

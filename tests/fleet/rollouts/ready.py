@@ -30,6 +30,11 @@ def tomorrow() -> str:
     return (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
 
+def after_tomorrow() -> str:
+    """A day later."""
+    return (datetime.now(UTC) + timedelta(days=2)).isoformat()
+
+
 def ready_for(operation: str, site: Site, make_person: Callable[..., Any]) -> None:
     """Make them where this operation may be done to them."""
     make_standard()
