@@ -5,7 +5,7 @@ before. The scope must be open; a provider's login gets the figures of its own s
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,12 +15,12 @@ from django.db import connections
 from fleet.kit.tenancy import DEFAULT
 from slas.calendars import open_spans
 from slas.measuring import NOTHING, History, Inputs, Result, clipped, measure
-from slas.models import Contract, ContractVersion
+from slas.models import Contract, ContractVersion, Segment
 from slas.outages import AVAILABILITY, REACHABILITY
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
 from slas.spans import Span, Spans, meet, union
 from slas.states import Kind, Measure
-from slas.terms import Terms, calendar_of
+from slas.terms import Objective, Terms, calendar_of
 from slas.upkeep import Asked, cap_periods, honoured, moment_of, ms
 
 AXES: Final = {Measure.AVAILABILITY: AVAILABILITY, Measure.REACHABILITY: REACHABILITY}
@@ -105,20 +105,30 @@ def figures_of(
     until = min(end, as_of)
     if until <= begin:
         return Report(version, begin, begin, as_of, [])
-    places = covered(version, begin, until, site_ids=site_ids)
+    results = [
+        measure(segment.pk, terms, objective, inputs)
+        for segment, terms, objective, inputs in inputs_of(version, begin, until, as_of, site_ids=site_ids)
+    ]
+    return Report(version, begin, until, as_of, results)
+
+
+def inputs_of(
+    version: ContractVersion, begin: datetime, end: datetime, as_of: datetime, *, site_ids: Iterable[int] | None = None
+) -> Iterator[tuple[Segment, Terms, Objective, Iterable[Inputs]]]:
+    """Each objective of availability and reachability with its segment and terms, and what the engine is told of each
+    site over `[begin, end)` as known at `as_of`."""
+    places = covered(version, begin, end, site_ids=site_ids)
     by_segment: dict[int, list[Covered]] = defaultdict(list)
     for place in places:
         by_segment[place.segment_id].append(place)
     promised = [(segment, terms_of(segment)) for segment in version.segments.all()]
     causes = {cause for _, terms in promised for cause in terms.excluded_causes}
-    facts = _Facts(version.zone, begin, until, as_of, sorted({place.site_id for place in places}), sorted(causes))
-    results = []
+    facts = _Facts(version.zone, begin, end, as_of, sorted({place.site_id for place in places}), sorted(causes))
     for segment, terms in promised:
         for objective in terms.objectives:
             if objective.measure in AXES:
                 inputs = facts.inputs(terms, objective.measure, segment.provider_id, by_segment[segment.pk])
-                results.append(measure(segment.pk, terms, objective, inputs))
-    return Report(version, begin, until, as_of, results)
+                yield segment, terms, objective, inputs
 
 
 def active_of(sites: Sequence[int], begin: datetime, end: datetime, as_of: datetime) -> dict[int, Spans]:

@@ -18,7 +18,7 @@ from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
 TABLES = [
     *("slas_contract", "slas_contractversion", "slas_segment", "slas_sitetraits"),
     *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
-    *("slas_window", "slas_windowsite", "slas_scorecard"),
+    *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident"}
 
