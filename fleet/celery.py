@@ -20,6 +20,7 @@ app.conf.task_routes = {
     "sites.tasks.claim_due": {"queue": "tick"},
     "fleet.rollouts.tasks.tick_rollouts": {"queue": "tick"},
     "sites.tasks.roll_up": {"queue": "slow"},
+    "slas.tasks.keep_budgets": {"queue": "slow"},
     "fleet.standards.tasks.judge_everything": {"queue": "slow"},
 }
 # Messages expire before the next of their kind comes, so a stopped worker finds no heap of old ones.
@@ -41,6 +42,7 @@ app.conf.beat_schedule = {
     "derive outages": {"task": "slas.tasks.derive_outages", "schedule": 2.0, "options": {"expires": 3}},
     "watch the centre": {"task": "slas.tasks.watch_the_centre", "schedule": 30.0, "options": {"expires": 25}},
     "keep scorecards": {"task": "slas.tasks.keep_cards", "schedule": 60.0, "options": {"expires": 55}},
+    "keep budgets": {"task": "slas.tasks.keep_budgets", "schedule": 60.0, "options": {"expires": 55}},
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {
         "task": "sites.tasks.keep_partitions",

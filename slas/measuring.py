@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from slas.engine import Change, Figures, State, Totals, Verdict, figures, tally
+from slas.engine import Change, Figures, Piece, Rules, State, Totals, Verdict, classify, figures, tally
 from slas.settlement import Settled, settle
 from slas.spans import Span, Spans, meet, union, without
 from slas.states import Measure, Reach
@@ -164,6 +164,18 @@ def measure(segment_id: int, terms: Terms, objective: Objective, inputs: Iterabl
     settled = settle(shares, objective.target, objective.burden)
     verdict = reached(objective, settled.verdict, [row.settled.verdict for row in rows])
     return Result(segment_id, objective, rows, total, shares, settled, verdict)
+
+
+def pieces_of(one: Inputs, what: Measure, rules: Rules) -> list[Piece]:
+    """A site's window cut into pieces by class, in order and without a hole."""
+    return classify(
+        one.window,
+        one.history.changes(),
+        calendar=one.hours,
+        maintenance=one.maintenance,
+        exclusions=one.exclusions(what),
+        rules=rules,
+    )
 
 
 def reached(objective: Objective, pooled: Verdict | None, sites: Iterable[Verdict | None]) -> Verdict | None:

@@ -5,6 +5,7 @@ from typing import Final
 from celery import shared_task
 
 from slas.services.blindness import find_blindness
+from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
 from slas.services.scorecards import keep_scorecards
 
@@ -30,3 +31,9 @@ def watch_the_centre() -> None:
 def keep_cards() -> None:
     """Every minute: compute the scorecards of months whose facts have changed."""
     keep_scorecards()
+
+
+@shared_task(time_limit=300)
+def keep_budgets() -> None:
+    """Every minute: work out error budgets, and whether one goes too fast."""
+    work_out_budgets()

@@ -30,7 +30,8 @@ _ZERO, _HUNDRED, _DAY_H, _YEAR_H = Decimal(0), Decimal(100), Decimal(24), Decima
 class Objective:
     """One promise. `target` and `share` (of sites) are shares between 0 and 1; `limit` is in the figure's own unit.
 
-    Restoration has `figure` and `limit`; response a limit in minutes; latency a limit in milliseconds at `percentile`.
+    Restoration has `figure` and `limit`; response a limit in minutes; latency a limit in milliseconds at `percentile`;
+    version synchronisation a limit in hours, or None for the deadline that each standard names.
     `thresholds` are those of the burn alerts, shortest window first; None for the usual ones.
     """
 
@@ -139,6 +140,8 @@ def _objective(reader: Reader) -> Objective:
     limit = None
     if measure in {Measure.RESTORATION, Measure.RESPONSE, Measure.LATENCY}:
         limit = reader.number("limit", least=_ZERO, most=Decimal(1_000_000))
+    elif measure is Measure.VERSION_SYNC and reader.take("limit") is not None:
+        limit = reader.number("limit", least=_ZERO, most=_YEAR_H)
     percentile = _percentile(reader) if measure is Measure.LATENCY else None
     degraded = reader.take("degraded", "up")
     if degraded not in {"up", "down"}:

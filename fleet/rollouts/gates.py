@@ -193,7 +193,8 @@ def ask(gate: Gate, seen: Seen) -> Result:
             return _within(gate, name, seen.metrics.get(name, Measure()), at_least, at_most)
         case SlaBudget(share_left):
             if seen.budget_left is None:
-                return Result(gate, Outcome.INCONCLUSIVE, "the SLA budget is not configured")
+                sentence = "the SLA budget is not configured: no contract promises availability for sites of this wave"
+                return Result(gate, Outcome.INCONCLUSIVE, sentence)
             return _within(gate, "SLA budget left", seen.budget_left, share_left, None)
         case Human():
             outcome = {True: Outcome.GOES, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[seen.answer]

@@ -29,7 +29,8 @@ _SHOWN: Final = 5
 class PlanSite(Struct, frozen=True, kw_only=True):
     """A site as a plan sees it. `offline_share`: of the last weeks. Bytes are None where they are not known.
 
-    `download_bytes`: what it would have to fetch. `other_rollout`: the name of one that has the site.
+    `download_bytes`: what it would have to fetch. `other_rollout`: the name of one that has the site. `has_budget`:
+    whether a contract promises its availability.
     """
 
     id: int
@@ -45,6 +46,7 @@ class PlanSite(Struct, frozen=True, kw_only=True):
     free_bytes: int | None = None
     download_bytes: int | None = None
     other_rollout: str = ""
+    has_budget: bool = False
 
 
 # Waves of a selection ---------------------------------------------------------------------------------------
@@ -252,7 +254,7 @@ def _notes(wave: Wave, sites: Sequence[PlanSite], memo: _Openings, start: dateti
                 yield Note("warning", f"Wave {wave.name!r}: {words}.")
             case Human():
                 yield Note("warning", f"Wave {wave.name!r}: a person is asked; the finish waits for the answer.")
-            case SlaBudget():
+            case SlaBudget() if not any(site.has_budget for site in sites):
                 yield Note("warning", f"Wave {wave.name!r}: the SLA budget is not configured, so its gate will hold.")
 
 

@@ -75,7 +75,7 @@ def states(site: Site, axis: str, *changes: tuple[datetime, str], provider: Prov
     with transaction.atomic(OWNER):
         rows("SET LOCAL session_replication_role = replica", using=OWNER)  # past the guard of facts
         rows("DELETE FROM edge_sites_stateinterval WHERE site_id = %s AND axis = %s", [site.pk, axis], using=OWNER)
-    ends: Sequence[datetime | None] = [*(at for at, _ in changes[1:]), None]
+    ends: Sequence[datetime | None] = [*(at for at, _ in changes[1:]), *([None] if changes else [])]
     for (at, state), end in zip(changes, ends, strict=True):
         interval(site, axis, state, at, end, provider=provider)
 

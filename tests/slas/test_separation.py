@@ -8,6 +8,7 @@ from django.db import ProgrammingError, transaction
 
 from fleet.kit.tenancy import NOBODY, Scope, scope
 from slas.models import Finding, Incident, IncidentNote, Window, WindowSite
+from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
 from slas.services.incidents import acknowledge_incident, correct_cause
 from slas.services.scorecards import keep_scorecards
@@ -18,7 +19,7 @@ from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
 TABLES = [
     *("slas_contract", "slas_contractversion", "slas_segment", "slas_sitetraits"),
     *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
-    *("slas_window", "slas_windowsite", "slas_scorecard"),
+    *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident"}
 
@@ -44,6 +45,13 @@ def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
             ends=begins + timedelta(hours=1),
         )  # fmt: skip
     keep_scorecards()
+    work_out_budgets()
+    rows(
+        "INSERT INTO slas_burnalert (contract_id, segment_id, provider_id, measure, pair, short_ms, long_ms, threshold,"
+        " rate_short, rate_long, began_at) SELECT contract_id, id, provider_id, 'availability', 0, 1, 2, 3, 4, 5, now()"
+        " FROM slas_segment",
+        using=OWNER,
+    )
     rows(
         "INSERT INTO slas_dueincidents (site_id, provider_id, since)"
         " SELECT id, provider_id, now() FROM edge_sites_site",

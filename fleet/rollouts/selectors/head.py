@@ -15,7 +15,7 @@ from fleet.kit.tenancy import DEFAULT
 from fleet.rollouts.engine.facts import Approval as Said
 from fleet.rollouts.engine.facts import CountKey, Flight, Head, RolloutRow, WaveRow
 from fleet.rollouts.engine.facts import Hold as Held
-from fleet.rollouts.gates import Measure, MetricLimit
+from fleet.rollouts.gates import Measure, MetricLimit, SlaBudget
 from fleet.rollouts.models import Approval, Hold, ProviderCalendar, Rollout, Wave
 from fleet.rollouts.plan import Plan, plan_hash, read_plan
 from fleet.rollouts.states import (
@@ -28,6 +28,7 @@ from fleet.rollouts.states import (
     WaveState,
 )
 from fleet.rollouts.windows import Calendar
+from slas.selectors.budgets import left_of
 
 METRICS = ("cpu_ratio", "mem_ratio", "disk_ratio", "temp_celsius", "rtt_ms")
 
@@ -68,6 +69,7 @@ def head(rollout_id: int, now: datetime) -> Head:
             one.provider_id: msgspec.convert(one.calendar, Calendar) for one in ProviderCalendar.objects.order_by("pk")
         },
         metrics=_metrics(rollout_id, plan, waves),
+        budget_left=_budget_left(plan, waves, now),
     )
 
 
@@ -163,3 +165,15 @@ def _metrics(rollout_id: int, plan: Plan, waves: Sequence[WaveRow]) -> dict[str,
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(_METRICS, [rollout_id, active.index])
         return {name: Measure(value) for name, value in zip(METRICS, cursor.fetchone(), strict=True)}
+
+
+def _budget_left(plan: Plan, waves: Sequence[WaveRow], now: datetime) -> Measure | None:
+    """What is left of the availability budgets of the sites of the present wave, as a share; None where no gate asks
+    for it, or no contract promises availability for any of them."""
+    active = next((wave for wave in waves if wave.state in ACTIVE_WAVE), None)
+    if active is None or not any(isinstance(gate, SlaBudget) for gate in plan.waves[active.index].gates):
+        return None
+    left = left_of(plan.waves[active.index].sites, now)
+    if left is None:
+        return None
+    return Measure(None if left.share is None else float(left.share), left.problem)

@@ -28,6 +28,7 @@ from sites.filters import of_kinds
 from sites.models import Site
 from sites.selectors.access import providers_in, regions_in, rings_in, sites_in
 from sites.states import Life
+from slas.selectors.budgets import budgeted_among
 
 OFFLINE_DAYS = 14
 
@@ -138,6 +139,7 @@ def plan_sites(
         rows = cursor.fetchall()
     proven = conforming(standard_id=standard.pk, site_ids=list(site_ids))
     to_fetch = download_bytes(standard, site_ids)
+    budgeted = budgeted_among(site_ids, now)
     found = {}
     for site_id, name, provider, region, zone, labels, reachable, offline, origin, free, other in rows:
         found[site_id] = PlanSite(
@@ -154,6 +156,7 @@ def plan_sites(
             free_bytes=free,
             download_bytes=to_fetch.get(site_id),
             other_rollout=other or "",
+            has_budget=site_id in budgeted,
         )
     return found
 

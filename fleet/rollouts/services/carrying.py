@@ -218,14 +218,22 @@ class _Carrier:
         loud = [move for move in change.moves if move.event not in _QUIET]
         for move in loud:
             words = move.after.reason if not move.after.failure else f"{move.after.failure}: {move.after.reason}"
-            self._event("step", move.event, move.after.state, words, step=step)
+            self._event("step", move.event, move.after.state, words, step=step, wait=move.after.wait or "")
         if change.told:
             self._event("step", "escalate", step.state, change.told, step=step)
         if change.give is not None and change.give.kind in (DocumentKind.FREEZE, DocumentKind.THAW):
             self._event("step", change.give.kind, step.state, "", step=step)
 
     def _event(
-        self, thing: str, event: str, state: str, sentence: str, *, wave: int | None = None, step: Step | None = None
+        self,
+        thing: str,
+        event: str,
+        state: str,
+        sentence: str,
+        *,
+        wave: int | None = None,
+        step: Step | None = None,
+        wait: str = "",
     ) -> None:
         if step is None:
             self.is_general = True
@@ -242,6 +250,7 @@ class _Carrier:
                 wave=step.wave if step else wave,
                 step_id=step.id if step else None,
                 provider_id=step.provider if step else None,
+                wait=str(wait),
                 sentence=sentence,
             )
         )

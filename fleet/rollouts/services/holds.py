@@ -52,6 +52,7 @@ def hold(
     _allow(rights, owner, site, region)
     with scope(actor):
         made = Hold(provider_id=owner, region=region, site=site, reason=why, until=until, made_by=actor.name[:150])
+        made.by_provider = not actor.wide
         made.save(force_insert=True)
         after = {"site": site.slug if site else None, "region": region, "until": until.isoformat()}
         audit.record(actor, "rollout.hold", **_object_of(made), after=after, note=why)

@@ -4,6 +4,8 @@ import time
 from datetime import datetime, timedelta
 from datetime import time as clock
 
+from msgspec.structs import replace
+
 from fleet.rollouts.engine.facts import Origin
 from fleet.rollouts.gates import Human, MinSample, SlaBudget, Soak
 from fleet.rollouts.plan import Caps, Patience, Times, Wave
@@ -101,6 +103,10 @@ def test_gates_that_will_hold_are_said():
         ("warning", "Wave 'a': 2 of its sites answer now, and its sample needs 3."),
         ("warning", "Wave 'a': a person is asked; the finish waits for the answer."),
         ("warning", "Wave 'a': the SLA budget is not configured, so its gate will hold."),
+    ]
+    known = {pk: replace(site, has_budget=pk == 2) for pk, site in sites(3).items()}
+    assert [words for _, words in levels(preview(plan, known, START).notes)] == [
+        "Wave 'a': a person is asked; the finish waits for the answer."
     ]
 
 

@@ -157,7 +157,9 @@ def test_the_sla_budget_gate_says_that_it_is_not_configured():
     stage.tick()
     stage.applied(1, 2, 3)
     stage.tick()
-    assert stage.rollout.reason == "inconclusive: the SLA budget is not configured"
+    assert stage.rollout.reason == (
+        "inconclusive: the SLA budget is not configured: no contract promises availability for sites of this wave"
+    )
 
 
 @pytest.mark.parametrize(
