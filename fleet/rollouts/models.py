@@ -205,7 +205,9 @@ class Hold(models.Model):
     reason = models.CharField(max_length=300)
     until = models.DateTimeField()
     made_by = models.CharField(max_length=150)
-    by_provider = models.BooleanField(default=False, help_text="Whether the provider's own people hold it.")
+    by_provider = models.BooleanField(
+        default=False, db_default=False, help_text="Whether the provider's own people hold it."
+    )
     made_at = models.DateTimeField(db_default=Now())
     lifted_by = models.CharField(max_length=150, blank=True)
     lifted_at = models.DateTimeField(null=True)
@@ -261,7 +263,7 @@ class RolloutEvent(models.Model):
     wave = models.PositiveSmallIntegerField(null=True)
     step = models.ForeignKey(SiteStep, on_delete=models.PROTECT, null=True, related_name="events", db_index=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
-    wait = models.CharField(max_length=12, blank=True, help_text="What a step waits for from then on.")
+    wait = models.CharField(max_length=12, blank=True, db_default="", help_text="What a step waits for from then on.")
     sentence = models.TextField(blank=True)
 
     class Meta:

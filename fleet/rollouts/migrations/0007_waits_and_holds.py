@@ -12,11 +12,15 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="hold",
             name="by_provider",
-            field=models.BooleanField(default=False, help_text="Whether the provider's own people hold it."),
+            field=models.BooleanField(
+                db_default=False, default=False, help_text="Whether the provider's own people hold it."
+            ),
         ),
         migrations.AddField(
             model_name="rolloutevent",
             name="wait",
-            field=models.CharField(blank=True, help_text="What a step waits for from then on.", max_length=12),
+            field=models.CharField(
+                blank=True, db_default="", help_text="What a step waits for from then on.", max_length=12
+            ),
         ),
     ]
