@@ -51,6 +51,8 @@ OWN = {
     RING: "own-ring",
     ROLLOUT: "own-site",
     WEBHOOK: "1",
+    CONTRACT: "own-contract",
+    WINDOW: "1",
 }
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
@@ -310,10 +312,7 @@ def test_webhooks_are_for_nobody_who_sees_less_than_the_fleet(client_of, route, 
 
 @pytest.mark.parametrize(("route", "method"), calls(WINDOW))
 def test_maintenance_elsewhere_is_404_like_what_is_not(client_of, make_person, route, method):
-    actor, rights = access_of(make_person("operator", username="owner-q"))
-    begins = datetime.now(UTC) + timedelta(days=5)
-    times = {"begins": begins, "ends": begins + timedelta(hours=1)}
-    request_window(actor=actor, rights=rights, sites=["quagga-site"], title="Quagga cable", **times)
+    _ask_for_window(make_person, "quagga-site")
     for member in MEMBERSHIPS:
         client = client_of(member)
         send = client.get if method == "GET" else client.post
@@ -322,6 +321,13 @@ def test_maintenance_elsewhere_is_404_like_what_is_not(client_of, make_person, r
         assert [one.status_code for one in found] == [404, 404], member
         assert found[0].content == found[1].content
         assert contents() == before
+
+
+def _ask_for_window(make_person: Any, slug: str) -> None:
+    actor, rights = access_of(make_person("operator", username="owner-q"))
+    begins = datetime.now(UTC) + timedelta(days=5)
+    times = {"begins": begins, "ends": begins + timedelta(hours=1)}
+    request_window(actor=actor, rights=rights, sites=[slug], title="Quagga cable", **times)
 
 
 @pytest.mark.parametrize(("route", "method"), calls(CONTRACT))
@@ -588,8 +594,10 @@ def test_a_form_with_its_token_is_taken(fleet, make_person):
 
 
 # Methods ----------------------------------------------------------------------------------------------------
-def test_other_methods_are_refused(fleet, signed_in):
+def test_other_methods_are_refused(fleet, signed_in, make_person):
     client = signed_in("admin")
+    make_contract(segment("own"), slug=OWN[CONTRACT])
+    _ask_for_window(make_person, "own-site")
     before = contents()
     for route in PAGES:
         address = route.at(OWN.get(route.about, ""))

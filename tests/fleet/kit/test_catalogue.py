@@ -62,6 +62,8 @@ PROTECTED = {
     "sample": (ADD, READ),
     "sample_1h": (KEEP, READ),
     "sample_5m": (KEEP, READ),
+    "slas_budget": (ALL, READ),
+    "slas_burnalert": (KEEP, READ),
     "slas_contract": (ADD, READ),
     "slas_contractversion": (ADD, READ),
     "slas_dueincidents": (ALL, {"SELECT", "INSERT"}),
