@@ -1,14 +1,19 @@
-"""Tables of contracts, outages and maintenance."""
+"""Tables of contracts, outages, disputes and maintenance."""
 
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
+from slas.models.disputes import Adjustment, Dispute, DisputeFile, DisputeStep
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
 from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
 
 __all__ = [
+    "Adjustment",
     "CentreBlind",
     "Contract",
     "ContractVersion",
+    "Dispute",
+    "DisputeFile",
+    "DisputeStep",
     "DueIncidents",
     "Finding",
     "Incident",
