@@ -124,6 +124,7 @@ def _adjustment(
     said: str,
     now: datetime,
 ) -> Adjustment:
+    assert actor.user_id is not None  # only a person decides
     return Adjustment(
         dispute=row,
         incident_id=row.incident_id,

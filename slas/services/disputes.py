@@ -70,6 +70,11 @@ def file_dispute(
     return row
 
 
+def may_file(rights: Rights, actor: Scope, incident: Incident) -> None:
+    """Raises NotFound, or NotAllowed for who may not dispute an outage; the scope must be open."""
+    _own_parts(actor, rights, incident)
+
+
 def attach_file(*, actor: Scope, rights: Rights, dispute: Dispute, name: str, body: bytes) -> DisputeFile:
     """Add a file to an open dispute, as evidence. The same file again is the one that is there. Audited.
 

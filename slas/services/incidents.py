@@ -1,5 +1,6 @@
 """What people do about outages: they take them, comment on them, and correct why they were. Nothing is overwritten."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
@@ -16,6 +17,7 @@ from slas.states import CHARGED, Cause, Charged, Note, Side
 # The right by which each side speaks; where somebody has both, they speak for those who run the fleet.
 ACKNOWLEDGE: Final = ((Side.OPERATOR, "outage.acknowledge"), (Side.PROVIDER, "outage.respond"))
 COMMENT: Final = ((Side.OPERATOR, "outage.comment"), (Side.PROVIDER, "outage.respond"))
+CORRECT: Final = ((Side.OPERATOR, "outage.correct"),)
 
 
 def acknowledge_incident(*, actor: Scope, rights: Rights, incident: Incident, text: str = "") -> IncidentNote:
@@ -60,7 +62,7 @@ def correct_cause(
         if not parts:
             raise NotFound("There is no such outage, or it is not yours to see.")
         for part in parts:
-            side_of(rights, ((Side.OPERATOR, "outage.correct"),), part)
+            side_of(rights, CORRECT, part)
         before = why_of([incident.pk])
         made = []
         for provider in sorted({part.provider_id for part in parts}):
@@ -71,6 +73,20 @@ def correct_cause(
             raise Conflict("That is what counts already.")
         _publish(parts)
     return made
+
+
+def may_as(
+    rights: Rights, by: tuple[tuple[Side, str], ...], parts: Iterable[IncidentSpan], *, strict: bool = False
+) -> bool:
+    """Whether the viewer may do this about all of these parts: which buttons to draw. `strict` raises NotAllowed."""
+    try:
+        for part in parts:
+            side_of(rights, by, part)
+    except NotAllowed:
+        if strict:
+            raise
+        return False
+    return True
 
 
 def add_correction(
