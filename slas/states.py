@@ -65,6 +65,27 @@ class Note(StrEnum):
     COMMENT = "comment"
 
 
+class DisputeState(StrEnum):
+    """How far a dispute is: `adjusted` is accepted in part, or for another cause."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    ADJUSTED = "adjusted"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+
+
+class Step(StrEnum):
+    """What somebody did about a dispute."""
+
+    FILED = "filed"
+    EVIDENCE = "evidence"
+    ACCEPTED = "accepted"
+    ADJUSTED = "adjusted"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+
+
 class WindowState(StrEnum):
     """How far a maintenance window is."""
 

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from slas.views import contracts, contracts_editing, scorecards, upkeep, upkeep_asking
+from slas.views import contracts, contracts_editing, disputes, incidents, scorecards, upkeep, upkeep_asking
 
 urlpatterns: list[URLPattern] = [
     path("slas/", scorecards.scorecards, name="sla_scorecards"),
@@ -16,4 +16,18 @@ urlpatterns: list[URLPattern] = [
     path("slas/maintenance/<int:pk>/approve/", upkeep.window_approve, name="sla_window_approve"),
     path("slas/maintenance/<int:pk>/refuse/", upkeep.window_refuse, name="sla_window_refuse"),
     path("slas/maintenance/<int:pk>/cancel/", upkeep.window_cancel, name="sla_window_cancel"),
+    path("slas/outages/", incidents.outage_list, name="sla_outages"),
+    path("slas/outages/export.csv", incidents.outage_export, name="sla_outages_export"),
+    path("slas/outages/<int:pk>/", incidents.outage_detail, name="sla_outage"),
+    path("slas/outages/<int:pk>/take/", incidents.outage_take, name="sla_outage_take"),
+    path("slas/outages/<int:pk>/comment/", incidents.outage_comment, name="sla_outage_comment"),
+    path("slas/outages/<int:pk>/correct/", incidents.outage_correct, name="sla_outage_correct"),
+    path("slas/outages/<int:pk>/dispute/", disputes.dispute_file, name="sla_dispute_file"),
+    path("slas/disputes/", disputes.dispute_list, name="sla_disputes"),
+    path("slas/disputes/<int:pk>/", disputes.dispute_detail, name="sla_dispute"),
+    path("slas/disputes/<int:pk>/attach/", disputes.dispute_attach, name="sla_dispute_attach"),
+    path("slas/disputes/<int:pk>/decide/", disputes.dispute_decide, name="sla_dispute_decide"),
+    path("slas/disputes/<int:pk>/withdraw/", disputes.dispute_withdraw, name="sla_dispute_withdraw"),
+    path("slas/disputes/<int:pk>/files/<int:number>/", disputes.dispute_download, name="sla_dispute_download"),
+    path("sites/<slug:slug>/outages/", incidents.site_outages, name="sla_site_outages"),
 ]

@@ -37,15 +37,17 @@ ACTIONS: dict[str, frozenset[str]] = {
     | {"outage.acknowledge", "outage.comment", "maintenance.plan"},
     Role.MANAGER: _SEE
     | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"}
-    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"},
+    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
+    | {"dispute.decide"},
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"provider.change", "people.change", "blob.put"}
     | {"standard.change", "standard.publish", "ring.change", "webhook.change", "contract.change"}
     | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
+    | {"dispute.decide"}
     | _ROLLOUT,
     Role.PROVIDER_VIEWER: _SEE,
     Role.PROVIDER_OPERATOR: _SEE
     | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"}
-    | {"outage.respond", "maintenance.request", "maintenance.consent"},
+    | {"outage.respond", "maintenance.request", "maintenance.consent", "dispute.file"},
 }

@@ -1,17 +1,22 @@
-"""Tables of contracts, outages, maintenance and budgets."""
+"""Tables of contracts, outages, disputes, maintenance and budgets."""
 
 from slas.models.budgets import Budget, BurnAlert
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
+from slas.models.disputes import Adjustment, Dispute, DisputeFile, DisputeStep
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
 from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
 
 __all__ = [
+    "Adjustment",
     "Budget",
     "BurnAlert",
     "CentreBlind",
     "Contract",
     "ContractVersion",
+    "Dispute",
+    "DisputeFile",
+    "DisputeStep",
     "DueIncidents",
     "Finding",
     "Incident",

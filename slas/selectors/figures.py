@@ -64,6 +64,14 @@ CROSS JOIN LATERAL (
 WHERE p.site_id = ANY(%(sites)s) AND p.kind = ANY(%(kinds)s) AND {_KNOWN.format("p")} AND p.valid_from < %(end)s
     AND (p.valid_to IS NULL OR p.valid_to > %(begin)s OR p.closed_at > %(as_of)s) AND f.cause = ANY(%(causes)s)
 """  # noqa: S608  (constants)
+# Time of outages that was granted in disputes.
+_GRANTED: Final = f"""
+SELECT a.site_id, a.provider_id, {_MS.format("a.valid_from")}, {_MS.format("a.valid_to")}
+FROM slas_adjustment a
+WHERE a.site_id = ANY(%(sites)s) AND a.kind = ANY(%(kinds)s) AND a.recorded_at <= %(as_of)s
+    AND a.valid_from < %(end)s AND a.valid_to > %(begin)s
+"""  # noqa: S608  (constants)
+GRANTED: Final = "granted"  # in place of a cause: it is excluded whatever the contract says
 _WINDOWS: Final = f"""
 SELECT x.site_id, w.provider_id, {_MS.format("w.begins")}, {_MS.format("w.ends")}, {_MS.format("w.requested_at")},
     {_MS.format("w.decided_at")}, w.decided_reason <> ''
@@ -179,7 +187,9 @@ class _Facts:
             key = (place.site_id, provider)
             asked, found = windows.get(key), causes.get(key)
             active = alive.get(place.site_id, NOTHING).active(window[1])
-            excluded = [(cause, span) for cause, span in found if cause in terms.excluded_causes] if found else []
+            excluded = [
+                (cause, span) for cause, span in found or () if cause == GRANTED or cause in terms.excluded_causes
+            ]
             yield Inputs(
                 place.site_id,
                 place.segment_id,
@@ -220,6 +230,8 @@ class _Facts:
             params = self._params | {"kinds": KINDS[measure], "causes": self._causes_excluded}
             for site, provider, cause, begin, end in _rows(_CAUSES, params):
                 found[site, provider].append((cause, (begin, end)))
+            for site, provider, begin, end in _rows(_GRANTED, params):
+                found[site, provider].append((GRANTED, (begin, end)))
             self._causes[measure] = found
         return self._causes[measure]
 

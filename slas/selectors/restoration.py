@@ -1,10 +1,10 @@
 """The figures of restoration and response of a contract, as known at a moment; the scope must be open."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db import connections
 
@@ -16,11 +16,12 @@ from slas.models import Contract, Segment
 from slas.restoring import Found, Lasted, Part, answered, restored
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
 from slas.selectors.figures import active_of
-from slas.spans import Span, Spans, meet
+from slas.spans import Span, Spans, meet, union, without
 from slas.states import Measure
 from slas.terms import Objective, Terms, calendar_of
 from slas.upkeep import moment_of, ms
 
+FOR_EVER: Final = 1 << 60
 # Outages that began within the time, with the cause that counted then, and when their provider first took them.
 _OUTAGES: Final = """
 SELECT p.site_id, p.provider_id, COALESCE(f.cause, 'unknown'), p.valid_from,
@@ -39,7 +40,13 @@ WHERE p.site_id = ANY(%(sites)s) AND p.kind = 'down' AND p.recorded_at <= %(as_o
     AND p.valid_from >= %(begin)s AND p.valid_from < %(end)s
 ORDER BY p.site_id, p.valid_from
 """
+_GRANTED: Final = """
+SELECT a.site_id, a.provider_id, a.valid_from, a.valid_to FROM slas_adjustment a
+WHERE a.site_id = ANY(%(sites)s) AND a.kind = 'down' AND a.recorded_at <= %(as_of)s
+    AND a.valid_from < %(end)s AND a.valid_to > %(begin)s
+"""
 _Row = tuple[str, Lasted]
+_Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,8 @@ def restoration_of(contract: Contract, begin: datetime, end: datetime, as_of: da
     for place in covered(version, begin, until):
         by_segment[place.segment_id].append(place)
     sites = sorted({place.site_id for places in by_segment.values() for place in places})
-    outages, active = _outages(sites, begin, until, as_of), active_of(sites, begin, until, as_of)
+    params = {"sites": sites, "begin": begin, "end": until, "as_of": as_of}
+    outages, active = _less_granted(_outages(params), _granted(params)), active_of(sites, begin, until, as_of)
     found = []
     for segment in version.segments.all():
         terms = terms_of(segment)
@@ -107,13 +115,39 @@ def _hours(terms: Terms, zone: str, window: Span) -> Spans:
     return [window] if calendar is None else open_spans(calendar, window)
 
 
-def _outages(
-    sites: Sequence[int], begin: datetime, end: datetime, as_of: datetime
-) -> dict[tuple[int, int], list[_Row]]:
-    found: dict[tuple[int, int], list[_Row]] = defaultdict(list)
-    with connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_OUTAGES, {"sites": list(sites), "begin": begin, "end": end, "as_of": as_of})
-        for site, provider, cause, began, ended, taken in cursor.fetchall():
-            lasted = Lasted(ms(began), None if ended is None else ms(ended), None if taken is None else ms(taken))
-            found[site, provider].append((cause, lasted))
+def _outages(params: Mapping[str, Any]) -> dict[_Place, list[_Row]]:
+    found: dict[_Place, list[_Row]] = defaultdict(list)
+    for site, provider, cause, began, ended, taken in _rows(_OUTAGES, params):
+        lasted = Lasted(ms(began), None if ended is None else ms(ended), None if taken is None else ms(taken))
+        found[site, provider].append((cause, lasted))
     return found
+
+
+def _granted(params: Mapping[str, Any]) -> dict[_Place, list[Span]]:
+    """Time that was granted in disputes."""
+    found: dict[_Place, list[Span]] = defaultdict(list)
+    for site, provider, begin, end in _rows(_GRANTED, params):
+        found[site, provider].append((ms(begin), ms(end)))
+    return found
+
+
+def _less_granted(
+    outages: dict[_Place, list[_Row]], granted: Mapping[_Place, Sequence[Span]]
+) -> dict[_Place, list[_Row]]:
+    """An outage that was granted from its begin on began when that ends; one of which nothing is left was none."""
+    for place, spans in granted.items():
+        kept: list[_Row] = []
+        for cause, one in outages.get(place, []):
+            end = FOR_EVER if one.end is None else one.end
+            left = without([(one.begin, end)], union(spans))
+            if left:
+                last = left[-1][1]
+                kept.append((cause, replace(one, begin=left[0][0], end=None if last == FOR_EVER else last)))
+        outages[place] = kept
+    return outages
+
+
+def _rows(query: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(query, params)
+        return list(cursor.fetchall())

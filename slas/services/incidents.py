@@ -1,5 +1,6 @@
 """What people do about outages: they take them, comment on them, and correct why they were. Nothing is overwritten."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
@@ -16,6 +17,7 @@ from slas.states import CHARGED, Cause, Charged, Note, Side
 # The right by which each side speaks; where somebody has both, they speak for those who run the fleet.
 ACKNOWLEDGE: Final = ((Side.OPERATOR, "outage.acknowledge"), (Side.PROVIDER, "outage.respond"))
 COMMENT: Final = ((Side.OPERATOR, "outage.comment"), (Side.PROVIDER, "outage.respond"))
+CORRECT: Final = ((Side.OPERATOR, "outage.correct"),)
 
 
 def acknowledge_incident(*, actor: Scope, rights: Rights, incident: Incident, text: str = "") -> IncidentNote:
@@ -25,7 +27,7 @@ def acknowledge_incident(*, actor: Scope, rights: Rights, incident: Incident, te
     """
     with scope(actor):
         part = _newest(actor, incident)
-        side = _side(rights, ACKNOWLEDGE, part)
+        side = side_of(rights, ACKNOWLEDGE, part)
         if part.valid_to is not None:
             raise Conflict("It is over; there is nothing to take.")
         return _note(actor, part, Note.ACKNOWLEDGED, side, text)
@@ -35,7 +37,7 @@ def comment_incident(*, actor: Scope, rights: Rights, incident: Incident, text: 
     """Say something about an outage, to be read by both sides. Audited. Raises NotFound, NotAllowed, Invalid."""
     with scope(actor):
         part = _newest(actor, incident)
-        side = _side(rights, COMMENT, part)
+        side = side_of(rights, COMMENT, part)
         if not text.strip():
             raise Invalid("Write something.", details={"text": "empty"})
         return _note(actor, part, Note.COMMENT, side, text)
@@ -60,25 +62,66 @@ def correct_cause(
         if not parts:
             raise NotFound("There is no such outage, or it is not yours to see.")
         for part in parts:
-            _side(rights, ((Side.OPERATOR, "outage.correct"),), part)
+            side_of(rights, CORRECT, part)
         before = why_of([incident.pk])
         made = []
         for provider in sorted({part.provider_id for part in parts}):
             was = before.get((incident.pk, provider), NOT_KNOWN)
             if (was.cause, was.charged_to, was.is_correction) != (chosen, charged, True):
-                made.append(_correct(actor, incident, provider, chosen, charged, why))
-                _record(
-                    actor,
-                    "incident.correct",
-                    incident,
-                    provider,
-                    before={"cause": was.cause, "charged_to": was.charged_to},
-                    after={"cause": chosen, "charged_to": charged},
-                    note=why,
-                )
+                made.append(add_correction(actor, incident, provider, chosen, charged, why))
         if not made:
             raise Conflict("That is what counts already.")
         _publish(parts)
+    return made
+
+
+def may_as(
+    rights: Rights, by: tuple[tuple[Side, str], ...], parts: Iterable[IncidentSpan], *, strict: bool = False
+) -> bool:
+    """Whether the viewer may do this about all of these parts: which buttons to draw. `strict` raises NotAllowed."""
+    try:
+        for part in parts:
+            side_of(rights, by, part)
+    except NotAllowed:
+        if strict:
+            raise
+        return False
+    return True
+
+
+def add_correction(
+    actor: Scope,
+    incident: Incident,
+    provider: int,
+    cause: Cause,
+    charged: Charged,
+    why: str,
+    proof: dict[str, Any] | None = None,
+) -> Finding:
+    """Write down and audit what counts as the cause of a provider's part from now on; the caller has asked for rights,
+    and holds the scope open. `proof` names the dispute that it comes of."""
+    was = why_of([incident.pk]).get((incident.pk, provider), NOT_KNOWN)
+    made = Finding.objects.create(
+        incident=incident,
+        provider_id=provider,
+        cause=cause,
+        charged_to=charged,
+        is_correction=True,
+        proof=proof or {},
+        reason=why,
+        author_id=actor.user_id,
+        author_name=actor.name[:150],
+        at=database_now(),
+    )
+    _record(
+        actor,
+        "incident.correct",
+        incident,
+        provider,
+        before={"cause": was.cause, "charged_to": was.charged_to},
+        after={"cause": cause, "charged_to": charged},
+        note=why,
+    )
     return made
 
 
@@ -90,8 +133,8 @@ def _newest(actor: Scope, incident: Incident) -> IncidentSpan:
     return part
 
 
-def _side(rights: Rights, by: tuple[tuple[Side, str], ...], part: IncidentSpan) -> Side:
-    """For whom the actor speaks about this part. Raises NotAllowed."""
+def side_of(rights: Rights, by: tuple[tuple[Side, str], ...], part: IncidentSpan) -> Side:
+    """For whom the actor speaks about a part of an outage, by rights of each side. Raises NotAllowed."""
     traits = traits_at(part.site_id, part.provider_id, part.valid_from)
     region, labels = (traits.region, traits.labels) if traits else ("", {})
     for side, action in by:
@@ -121,20 +164,6 @@ def _note(actor: Scope, part: IncidentSpan, kind: Note, side: Side, text: str) -
     _record(actor, f"incident.{kind}", part.incident, part.provider_id, after={"side": side}, note=note.text)
     _publish([part])
     return note
-
-
-def _correct(actor: Scope, incident: Incident, provider: int, cause: Cause, charged: Charged, why: str) -> Finding:
-    return Finding.objects.create(
-        incident=incident,
-        provider_id=provider,
-        cause=cause,
-        charged_to=charged,
-        is_correction=True,
-        reason=why,
-        author_id=actor.user_id,
-        author_name=actor.name[:150],
-        at=database_now(),
-    )
 
 
 def _publish(parts: list[IncidentSpan]) -> None:

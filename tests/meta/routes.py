@@ -10,6 +10,7 @@ SITE, PROVIDER, PLAIN, ACCOUNT, MACHINE, API = "site", "provider", "plain", "acc
 STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
 ROLLOUT, HOLD = "rollout", "hold"
 WINDOW, CONTRACT = "window", "contract"
+OUTAGE, DISPUTE = "outage", "dispute"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,10 @@ class Route:
 
     def at(self, slug: str = "") -> str:
         """Its address with a slug put in."""
-        path = self.path.replace("<int:delivery>", "1").replace("<int:pk>", slug if self.about == WEBHOOK else "1")
+        path = self.path.replace("<int:delivery>", "1").replace(
+            "<int:pk>", slug if self.about in (WEBHOOK, OUTAGE, DISPUTE) else "1"
+        )
+        path = path.replace("<int:number>", "1")
         for name in ("<slug:slug>", "{slug}", "<str:name>"):
             path = path.replace(name, slug)
         return "/" + path
@@ -125,6 +129,15 @@ PAGES = (
     *(Route(f"webhooks/<int:pk>/{step}/", WEBHOOK, POST) for step in ("rotate", "switch", "delete", "test")),
     Route("webhooks/<int:pk>/messages/<int:delivery>/", WEBHOOK),
     Route("webhooks/<int:pk>/messages/<int:delivery>/again/", WEBHOOK, POST),
+    Route("slas/outages/", PLAIN),
+    Route("slas/outages/export.csv", PLAIN),
+    Route("slas/outages/<int:pk>/", OUTAGE),
+    *(Route(f"slas/outages/<int:pk>/{step}/", OUTAGE, POST) for step in ("take", "comment", "correct", "dispute")),
+    Route("slas/disputes/", PLAIN),
+    Route("slas/disputes/<int:pk>/", DISPUTE),
+    *(Route(f"slas/disputes/<int:pk>/{step}/", DISPUTE, POST) for step in ("attach", "decide", "withdraw")),
+    Route("slas/disputes/<int:pk>/files/<int:number>/", DISPUTE),
+    Route("sites/<slug:slug>/outages/", SITE),
     Route("providers/", PLAIN),
     Route("providers/new/", PLAIN, GET_POST),
     Route("providers/<slug:slug>/", PROVIDER),

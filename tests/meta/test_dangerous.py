@@ -32,6 +32,8 @@ MARKED = {
     "rollouts/holds/<int:pk>/override/": "rollout.override",
     "rollouts/calendars/<slug:slug>/edit/": "provider.calendar",
     "sites/<slug:slug>/lift/": "rollout.lift",
+    "slas/outages/<int:pk>/correct/": "incident.correct",
+    "slas/disputes/<int:pk>/decide/": "dispute.decide",
     "POST /sites/{slug}/desired": "site.apply",
     "POST /sites/{slug}/desired/freeze": "site.freeze",
     "POST /sites/{slug}/desired/thaw": "site.thaw",

@@ -336,7 +336,7 @@ def test_queries_do_not_grow_with_sites(make_site, nord, django_assert_num_queri
     version = make_contract(segment("nord"))
     for slug in ("one", "two", "three"):
         make(make_site, nord, slug, (at(5), "down"))
-        with scope(TEST), django_assert_num_queries(7):
+        with scope(TEST), django_assert_num_queries(8):
             figures_of(version.contract, NOVEMBER, DECEMBER, LATER)
 
 

@@ -9,7 +9,9 @@ from django.db import ProgrammingError, transaction
 from fleet.kit.tenancy import NOBODY, Scope, scope
 from slas.models import Finding, Incident, IncidentNote, Window, WindowSite
 from slas.services.budgets import work_out_budgets
+from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
+from slas.services.disputes import attach_file, file_dispute
 from slas.services.incidents import acknowledge_incident, correct_cause
 from slas.services.scorecards import keep_scorecards
 from slas.services.upkeep import request_window
@@ -20,6 +22,7 @@ TABLES = [
     *("slas_contract", "slas_contractversion", "slas_segment", "slas_sitetraits"),
     *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
     *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
+    *("slas_dispute", "slas_disputestep", "slas_disputefile", "slas_adjustment"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident"}
 
@@ -40,6 +43,10 @@ def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
         correct_cause(actor=manager[0], rights=manager[1], incident=incident, cause="power", reason="it was dark")
         begins = datetime.now(UTC) + timedelta(days=9)
         person = access("provider_operator", provider=provider)
+        who = {"actor": person[0], "rights": person[1]}
+        claim = file_dispute(**who, incident=incident, cause="third_party", text="a digger")
+        attach_file(**who, dispute=claim, name="a.txt", body=b"a digger")
+        decide_dispute(actor=manager[0], rights=manager[1], dispute=claim, decision="accepted", reason="so it was")
         request_window(
             actor=person[0], rights=person[1], sites=[site.slug], title="fans", begins=begins,
             ends=begins + timedelta(hours=1),
