@@ -246,6 +246,8 @@ WEBHOOK_HTTP_LOOPBACK = env.flag("ARCHIPELAGO_WEBHOOK_HTTP_LOOPBACK", default=Fa
 OUTAGES_CAUSED_BY = "fleet.rollouts.selectors.causes.caused_by_rollouts"
 # Who says which standards were offered to sites, when they were sent and proven, and whose the time between was.
 STANDARDS_OFFERED_BY = "fleet.rollouts.selectors.offers.offers_of"
+# Who takes the outages of a site whose trouble is taken: sites lie below contracts, and do not know them.
+OUTAGES_TAKEN_BY = "slas.services.incidents.take_outages"
 # Which task is started when polls bring news of documents: sites lie below rollouts, and do not know them.
 DOCUMENTS_WATCHED_BY = "fleet.rollouts.tasks.tick_rollouts"
 # So much of the fleet, of two providers at least, must vanish within one minute to say that the centre is blind.

@@ -42,6 +42,8 @@ from sites.present import (
 from sites.selectors import access, fleet_wide, one_site
 from sites.selectors.identity import waiting
 from sites.views.waiting import clock_rows, frozen_rows, recovery_rows, waiting_rows
+from slas.present.disputes import dispute_rows
+from slas.selectors.outages import open_by_site
 
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
@@ -111,18 +113,23 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
     filtered = bool(_query(filters))
     limit = ATTENTION_READ if filtered else ATTENTION_SHOWN
     recovers = [] if filtered else recovery_rows(request.who) + rollout_rows(request.who, limit=ROLLOUTS_SHOWN)
+    recovers += [] if filtered else dispute_rows(request.who, request.rights)
     alarms = [row for row in frozen_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     keys = [row for row in waiting_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     clocks = [row for row in clock_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     read = fleet_wide.attention(request.who, limit=limit)
     found = [site for site in read if _passes(site, filters)]
+    outages = open_by_site(request.who, [site.pk for site in found[:ATTENTION_SHOWN]])
     rows = [
         {
             "site": site,
             "kind": kind_of(site),
             "since": since_of(site),
             "why": why_of(site),
-            "taken_by": next((taken.user_name for taken in getattr(site, "open_acknowledgements", [])), ""),
+            "outage": outages.get(site.pk),
+            "taken_by": next((taken.user_name for taken in getattr(site, "open_acknowledgements", [])), "")
+            or getattr(outages.get(site.pk), "owner", "")
+            or "",
             "may_take": may_on(request.rights, "site.acknowledge", site),
         }
         for site in found
@@ -168,6 +175,7 @@ def _panel(request: ScopedRequest, site: Site) -> dict[str, Any]:
         "since": since_of(site),
         "why": why_of(site),
         "taken": one_site.open_acknowledgement(site),
+        "outage": open_by_site(request.who, [site.pk]).get(site.pk),
         "loads": loads_of(site),
         "stale_load": kind == "unreachable",
         "components": components_of(site),

@@ -2,15 +2,17 @@
 
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from fleet.kit import audit, live
 from fleet.kit.errors import Conflict, Invalid, NotAllowed
@@ -142,10 +144,21 @@ def poll_now(*, actor: Scope, rights: Rights, site: Site) -> None:
 
 
 def acknowledge(*, actor: Scope, rights: Rights, site: Site, note: str = "") -> Acknowledgement:
-    """Take a site's trouble, from whoever had it. It is cleared when the site is well again. Audited.
+    """Take a site's trouble, from whoever had it, and the outages that it is about. Audited.
 
-    Raises NotAllowed, Conflict where nothing is wrong, Invalid for a note that is too long.
+    It is cleared when the site is well again. Raises NotAllowed, Conflict where nothing is wrong, Invalid for a note
+    that is too long.
     """
+    with scope(actor):
+        taken = take_trouble(actor=actor, rights=rights, site=site, note=note)
+        # Outages lie above sites, which do not know them: the settings say who takes them.
+        take_outages: Callable[..., Any] = import_string(settings.OUTAGES_TAKEN_BY)
+        take_outages(actor=actor, rights=rights, site=site, text=note)
+    return taken
+
+
+def take_trouble(*, actor: Scope, rights: Rights, site: Site, note: str = "") -> Acknowledgement:
+    """The same without its outages: for whoever takes one of those. Raises as acknowledge() does."""
     with scope(actor):
         allow(rights, "site.acknowledge", site)
         if actor.user_id is None:

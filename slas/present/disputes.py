@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
+from fleet.kit.tenancy import Rights, Scope
 from slas.models import Dispute, DisputeStep
 from slas.present.incidents import KINDS, LOOKS, cause_words, charged_words
+from slas.selectors.disputes import to_decide
 from slas.states import DisputeState, Kind, Step
 
+ATTENTION_SHOWN: Final = 20
 # A state is a shape and a word, never colour alone.
 STATES: Final = {
     DisputeState.OPEN: ("degraded", "Open"),
@@ -38,6 +41,19 @@ def row_of(row: Dispute) -> dict[str, Any]:
         "cause": cause_words(row.cause),
         "claimed_s": (row.ends - row.begins).total_seconds(),
     }
+
+
+def dispute_rows(who: Scope, rights: Rights) -> list[dict[str, Any]]:
+    """Open disputes that wait for the viewer's decision, as rows of what needs attention."""
+    return [
+        {
+            "matter": "dispute",
+            "dispute": row,
+            "since": row.filed_at,
+            "why": f"{row.provider.name} says: {cause_words(row.cause).lower()}",
+        }
+        for row in to_decide(who, rights, limit=ATTENTION_SHOWN)
+    ]
 
 
 def steps_of(steps: Iterable[DisputeStep]) -> list[dict[str, Any]]:

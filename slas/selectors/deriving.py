@@ -73,8 +73,7 @@ SELECT p.id, p.kind,
                 jsonb_array_elements(t.components) AS part
             WHERE c.site_id = p.site_id AND c.superseded_at IS NULL AND c.valid_from <= p.valid_from
                 AND (c.valid_to IS NULL OR c.valid_to > p.valid_from)
-                AND part ->> 0 = 'workload' AND part ->> 1 = split_part(reason, ':', 1))), false),
-    o.id
+                AND part ->> 0 = 'workload' AND part ->> 1 = split_part(reason, ':', 1))), false)
 FROM slas_incidentspan p
 LEFT JOIN LATERAL (
     SELECT w.id, w.side FROM slas_window w JOIN slas_windowsite x ON x.window_id = w.id AND x.site_id = p.site_id
@@ -89,8 +88,6 @@ LEFT JOIN LATERAL (
     WHERE i.site_id = p.site_id AND i.axis = 'availability' AND i.superseded_at IS NULL
         AND i.valid_from < COALESCE(p.valid_to, 'infinity') AND (i.valid_to IS NULL OR i.valid_to > p.valid_from)
 ) s ON true
-LEFT JOIN edge_sites_outage o ON o.site_id = p.site_id AND p.kind = 'down' AND o.valid_from = p.valid_from
-    AND o.superseded_at IS NULL
 WHERE p.id = ANY(%s)
 """
 
@@ -111,19 +108,14 @@ def standing_of(due: Mapping[int, datetime]) -> dict[Place, list[Standing]]:
     return found
 
 
-def known_of(span_ids: Sequence[int]) -> tuple[dict[int, Known], dict[int, int]]:
-    """What is known of spans, by id, but for rollouts; and the id of the row of sites.Outage of those that are down."""
-    known: dict[int, Known] = {}
-    outages: dict[int, int] = {}
+def known_of(span_ids: Sequence[int]) -> dict[int, Known]:
+    """What is known of spans, by id, but for rollouts."""
     if not span_ids:
-        return known, outages
-    for key, kind, blind, window, side, document, rebooted, ran_on, workloads, outage in _rows(
-        _KNOWN, [list(span_ids)]
-    ):
-        known[key] = Known(Kind(kind), blind, window, side, {}, document, rebooted, ran_on, workloads)
-        if outage is not None:
-            outages[key] = outage
-    return known, outages
+        return {}
+    return {
+        key: Known(Kind(kind), blind, window, side, {}, document, rebooted, ran_on, workloads)
+        for key, kind, blind, window, side, document, rebooted, ran_on, workloads in _rows(_KNOWN, [list(span_ids)])
+    }
 
 
 def _rows(query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:

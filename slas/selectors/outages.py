@@ -41,10 +41,9 @@ def outages_in(who: Scope, asked: Asked) -> QuerySet[IncidentSpan]:
         found = found.filter(kind=asked.kind)
     if asked.provider:
         found = found.filter(provider__slug=asked.provider)
-    if asked.cause:
-        found = found.filter(cause=asked.cause)
-    if asked.charged:
-        found = found.filter(charged=asked.charged)
+    # Names that with_why() adds, and mypy does not know.
+    annotated = {"cause": asked.cause, "charged": asked.charged}
+    found = found.filter(**{name: value for name, value in annotated.items() if value})
     if asked.site:
         found = found.filter(Q(site__slug=asked.site) | Q(site__name__icontains=asked.site))
     if asked.unowned:

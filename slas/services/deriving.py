@@ -50,8 +50,9 @@ WHERE c.provider_id = d.provider_id AND c.ends > d.since
     AND (c.due_at IS NULL OR c.due_at < clock_timestamp() - interval '30 s')
 """
 
-# Which rollout's step was at work where an outage began, by id of the outage: see fleet.rollouts.selectors.causes.
-AtWork = Callable[[Sequence[int]], Mapping[int, Any]]
+# Which rollout's step was at work where a span began, by its id: see fleet.rollouts.selectors.causes.
+Begun = tuple[int, int, datetime]  # a span, its site, and when it began
+AtWork = Callable[[Sequence[Begun]], Mapping[int, Any]]
 
 
 @dataclass(slots=True)
@@ -163,20 +164,19 @@ def _span(site_id: int, incident_id: int, run: Run, now: datetime) -> IncidentSp
 # Causes -----------------------------------------------------------------------------------------------------
 def _judge(span_ids: Sequence[int], now: datetime) -> set[int]:
     """Find the causes of spans, and add what differs from what was found before. Returns the spans that it was for."""
-    known, outages = known_of(span_ids)
-    at_work = _at_work(sorted(outages.values()))
-    for span, outage in outages.items():
-        if outage in at_work:
-            step = at_work[outage]
-            proof = {"step": step.step_id, "rollout": step.rollout_id, "wave": step.wave, "attempt": step.attempt_id}
-            known[span] = replace(known[span], step=proof)
-    parts = dict(IncidentSpan.objects.filter(pk__in=known).values_list("pk", "incident_id"))
-    whose = dict(IncidentSpan.objects.filter(pk__in=known).values_list("pk", "provider_id"))
-    before = _newest_by_rule(set(parts.values()))
+    known = known_of(span_ids)
+    spans = list(
+        IncidentSpan.objects.filter(pk__in=known).only("pk", "site_id", "incident_id", "provider_id", "valid_from")
+    )
+    for span, step in _at_work([(row.pk, row.site_id, row.valid_from) for row in spans]).items():
+        proof = {"step": step.step_id, "rollout": step.rollout_id, "wave": step.wave, "attempt": step.attempt_id}
+        known[span] = replace(known[span], step=proof)
+    keys = {row.pk: (row.incident_id, row.provider_id) for row in spans}
+    before = _newest_by_rule({incident for incident, _ in keys.values()})
     added: list[Finding] = []
     told: set[int] = set()
     for span in sorted(known):
-        found, key = judge(known[span]), (parts[span], whose[span])
+        found, key = judge(known[span]), keys[span]
         if before.get(key, _NOTHING) != (found.cause, found.charged_to, found.proof):
             before[key] = (found.cause, found.charged_to, found.proof)
             added.append(_finding(key, found, now))
@@ -206,7 +206,7 @@ def _finding(key: tuple[int, int], found: Judged, now: datetime) -> Finding:
     )
 
 
-def _at_work(outage_ids: Sequence[int]) -> Mapping[int, Any]:
+def _at_work(begun: Sequence[Begun]) -> Mapping[int, Any]:
     """Rollouts lie above contracts, which do not know them: the settings say who answers."""
     find: AtWork = import_string(settings.OUTAGES_CAUSED_BY)
-    return find(outage_ids) if outage_ids else {}
+    return find(begun) if begun else {}

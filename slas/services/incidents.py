@@ -1,5 +1,6 @@
 """What people do about outages: they take them, comment on them, and correct why they were. Nothing is overwritten."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -9,6 +10,9 @@ from fleet.kit import audit, live
 from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import Rights, Scope, scope
+from sites.models import Site
+from sites.selectors.access import sites_in
+from sites.services.sites import take_trouble
 from slas.models import Finding, Incident, IncidentNote, IncidentSpan
 from slas.selectors.incidents import NOT_KNOWN, spans_in, traits_at, why_of
 from slas.services.contracts import reason_of
@@ -21,7 +25,7 @@ CORRECT: Final = ((Side.OPERATOR, "outage.correct"),)
 
 
 def acknowledge_incident(*, actor: Scope, rights: Rights, incident: Incident, text: str = "") -> IncidentNote:
-    """Take an outage that lasts, from whoever had it. Audited.
+    """Take an outage that lasts, from whoever had it, and the trouble of its site. Audited.
 
     Raises NotFound, NotAllowed, Conflict where it is over, Invalid for a text that is too long.
     """
@@ -30,7 +34,19 @@ def acknowledge_incident(*, actor: Scope, rights: Rights, incident: Incident, te
         side = side_of(rights, ACKNOWLEDGE, part)
         if part.valid_to is not None:
             raise Conflict("It is over; there is nothing to take.")
-        return _note(actor, part, Note.ACKNOWLEDGED, side, text)
+        made = _note(actor, part, Note.ACKNOWLEDGED, side, text)
+        _take_site(actor, rights, part, text)
+    return made
+
+
+def take_outages(*, actor: Scope, rights: Rights, site: Site, text: str = "") -> list[IncidentNote]:
+    """Take every outage of a site that lasts and that the actor may take, since they take its trouble. Audited."""
+    made = []
+    with scope(actor):
+        for part in spans_in(actor).filter(site=site, valid_to=None):
+            if may_as(rights, ACKNOWLEDGE, [part]):
+                made.append(_note(actor, part, Note.ACKNOWLEDGED, side_of(rights, ACKNOWLEDGE, part), text))
+    return made
 
 
 def comment_incident(*, actor: Scope, rights: Rights, incident: Incident, text: str) -> IncidentNote:
@@ -141,6 +157,15 @@ def side_of(rights: Rights, by: tuple[tuple[Side, str], ...], part: IncidentSpan
         if rights.may_on(action, provider_id=part.provider_id, region=region, labels=labels):
             return side
     raise NotAllowed("Your role does not allow this on this outage.")
+
+
+def _take_site(actor: Scope, rights: Rights, part: IncidentSpan, text: str) -> None:
+    """Whoever takes an outage that lasts takes its site's trouble, as far as there is any."""
+    site = sites_in(actor).filter(pk=part.site_id, provider=part.provider_id).first()
+    if site is None or getattr(site, "state", None) is None:
+        return
+    with contextlib.suppress(Conflict, NotAllowed):
+        take_trouble(actor=actor, rights=rights, site=site, note=text.strip()[:500])
 
 
 def _note(actor: Scope, part: IncidentSpan, kind: Note, side: Side, text: str) -> IncidentNote:

@@ -1,6 +1,7 @@
 """Outages: the list, one of them with what proves it, and what people do about it."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -89,7 +90,7 @@ FILTERS: Final = ("state", "kind", "provider", "cause", "charged", "site", "unow
 def asked_of(request: ScopedRequest, now: datetime) -> Asked:
     """The filters in the URL; what is none of the choices lets everything through."""
     given = {name: request.GET.get(name, "").strip()[:120] for name in FILTERS}
-    known = {"state": STATES, "kind": KINDS, "cause": CAUSES, "charged": CHARGED_TO}
+    known: dict[str, Iterable[str]] = {"state": STATES, "kind": KINDS, "cause": CAUSES, "charged": CHARGED_TO}
     for name, choices in known.items():
         given[name] = given[name] if given[name] in set(choices) else ""
     begin, end = _period(given.pop("period"), now)

@@ -23,12 +23,16 @@ function moveRow(step) {
   next.scrollIntoView({ block: "nearest" });
 }
 
+const inRow = (selector) => document.activeElement?.closest("[data-row]")?.querySelector(selector);
+
 const PLAIN = {
   "/": () => openPalette(),
   "?": () => document.querySelector("#keys-help")?.showModal(),
   j: () => moveRow(1),
   k: () => moveRow(-1),
   x: () => document.activeElement?.closest("[data-row]")?.querySelector("input[type=checkbox]")?.click(),
+  a: () => inRow("[data-row-take]")?.click(),
+  o: () => inRow("[data-row-outage]")?.click(),
   t: () => toggleTheme(),
 };
 

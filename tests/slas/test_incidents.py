@@ -9,13 +9,16 @@ from django.db import ProgrammingError, transaction
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import scope
-from sites.services.sites import update_site
+from sites.models import Acknowledgement
+from sites.services.reports import record_reports
+from sites.services.sites import acknowledge, update_site
 from slas.models import Finding, Incident, IncidentNote
 from slas.selectors.incidents import get_incident, outage_of, response_s, spans_in, unowned, why_of
 from slas.services.deriving import derive_due
 from slas.services.incidents import acknowledge_incident, comment_incident, correct_cause
 from tests.conftest import everything
 from tests.database import rows
+from tests.sites.builders import polled
 from tests.slas.factories import NOVEMBER, TEST, states
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -204,3 +207,25 @@ def test_after_a_hand_over_each_provider_speaks_of_its_own_part(incident, site, 
     with scope(TEST):
         assert {key[1] for key in why_of([incident.pk])} == {nord.pk, sued.pk}
         assert len(outage_of(TEST, incident).parts) == 2
+
+
+def test_whoever_takes_the_sites_trouble_takes_its_outage_and_the_other_way_round(make_site, nord, access):
+    """One click at night is enough, wherever it is made; a provider's answers for the provider."""
+    first, second = make_site("first", nord), make_site("second", nord)
+    for _ in range(3):
+        record_reports([polled(first, "down"), polled(second, "down")], poller="test")
+    derive_due()
+    noc, rights = access("operator")
+    acknowledge(actor=noc, rights=rights, site=first, note="on my way")
+    theirs, their_rights = access("provider_operator", provider=nord)
+    with scope(TEST):
+        incident = Incident.objects.get(site=second, kind="down")
+    acknowledge_incident(actor=theirs, rights=their_rights, incident=incident, text="a fuse")
+    with scope(TEST):
+        notes = IncidentNote.objects.filter(incident__kind="down").order_by("id")
+        assert [(note.incident.site_id, note.side, note.text) for note in notes] == [
+            (first.pk, "operator", "on my way"),
+            (second.pk, "provider", "a fuse"),
+        ]
+        owners = Acknowledgement.objects.filter(cleared_at=None).order_by("id")
+        assert [(row.site_id, row.user_name) for row in owners] == [(first.pk, noc.name), (second.pk, theirs.name)]

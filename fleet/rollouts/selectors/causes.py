@@ -17,11 +17,11 @@ from fleet.rollouts.engine.actions import DocumentKind
 _CHANGES: Final = [str(kind) for kind in DocumentKind if kind is not DocumentKind.FREEZE]
 _AT_WORK: Final = """
 SELECT DISTINCT ON (o.id) o.id, s.id, s.rollout_id, s.wave, a.id, a.kind, d.sent_at, a.ended_at
-FROM edge_sites_outage o
+FROM unnest(%s::bigint[], %s::int[], %s::timestamptz[]) AS o(id, site_id, valid_from)
 JOIN rollouts_sitestep s ON s.site_id = o.site_id
 JOIN rollouts_attempt a ON a.step_id = s.id AND a.kind = ANY(%s)
 JOIN edge_sites_desireddocument d ON d.id = a.document_id
-WHERE o.id = ANY(%s) AND d.sent_at <= o.valid_from AND (a.ended_at IS NULL OR a.ended_at > o.valid_from)
+WHERE d.sent_at <= o.valid_from AND (a.ended_at IS NULL OR a.ended_at > o.valid_from)
 ORDER BY o.id, d.sent_at DESC
 """
 
@@ -38,12 +38,14 @@ class AtWork(NamedTuple):
     until: datetime | None
 
 
-def caused_by_rollouts(outage_ids: Sequence[int]) -> dict[int, AtWork]:
-    """Of these outages, by id: the step that was at work when it began; those that no rollout caused are left out."""
-    if not outage_ids:
+def caused_by_rollouts(outages: Sequence[tuple[int, int, datetime]]) -> dict[int, AtWork]:
+    """The step that was at work when an outage began, by a key of the caller's; those that no rollout caused are left
+    out. An outage, of whatever kind, is given as its key, its site's id, and when it began."""
+    if not outages:
         return {}
+    keys, sites, begins = (list(column) for column in zip(*outages, strict=True))
     with connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_AT_WORK, [_CHANGES, list(outage_ids)])
+        cursor.execute(_AT_WORK, [keys, sites, begins, _CHANGES])
         return {
             outage: AtWork(step, rollout, wave, attempt, DocumentKind(kind), sent_at, ended_at)
             for outage, step, rollout, wave, attempt, kind, sent_at, ended_at in cursor.fetchall()

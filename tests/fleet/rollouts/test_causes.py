@@ -1,7 +1,7 @@
 """Outages that a rollout caused are linked to its step, so that they are the operator's and not the provider's."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -36,6 +36,11 @@ def goes_down(it: Played, number: int, pos: Any = POS) -> Outage:
         return Outage.objects.filter(site=it.sites[number]).latest("pk")
 
 
+def begun(outage: Outage) -> tuple[int, int, datetime]:
+    """As it is asked about."""
+    return outage.pk, outage.site_id, outage.valid_from
+
+
 def gets_well(it: Played, number: int, pos: Any) -> None:
     for _ in range(3):
         report(it.sites[number], KERNEL, pos)
@@ -51,7 +56,7 @@ def test_an_outage_that_begins_while_a_step_is_at_work_is_that_steps(play: Play)
     it.says(0, 1, state="applying")
     during = goes_down(it, 0)
     with scope(TEST):
-        found = caused_by_rollouts([before.pk, unsent.pk, during.pk])
+        found = caused_by_rollouts([begun(before), begun(unsent), begun(during)])
         attempt = Attempt.objects.get(step__site=it.sites[0])
     assert set(found) == {during.pk}
     one = found[during.pk]
@@ -77,7 +82,7 @@ def test_one_that_begins_in_the_soak_is_and_one_after_the_proof_is_not(play: Pla
     gets_well(it, 0, NEW_POS)
     after = goes_down(it, 0, NEW_POS)
     with scope(TEST):
-        assert set(caused_by_rollouts([soaking.pk, after.pk])) == {soaking.pk}
+        assert set(caused_by_rollouts([begun(soaking), begun(after)])) == {soaking.pk}
         assert caused_by_rollouts([]) == {}
 
 
@@ -90,7 +95,7 @@ def test_on_the_way_back_too(play: Play) -> None:
     it.sign()
     outage = goes_down(it, 0, NEW_POS)
     with scope(TEST):
-        assert caused_by_rollouts([outage.pk])[outage.pk].kind == "rollback"
+        assert caused_by_rollouts([begun(outage)])[outage.pk].kind == "rollback"
 
 
 def test_a_provider_sees_it_of_its_own_sites_alone(play: Play, access: Any, make_provider: Any) -> None:
@@ -101,5 +106,5 @@ def test_a_provider_sees_it_of_its_own_sites_alone(play: Play, access: Any, make
     for provider, count in ((own, 1), (other, 0)):
         actor, _ = access("provider_viewer", provider=provider)
         with scope(actor):
-            assert len(caused_by_rollouts([outage.pk])) == count
+            assert len(caused_by_rollouts([begun(outage)])) == count
     assert database_now() - outage.valid_from < timedelta(minutes=1)
