@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("edge_sites", "0019_image_sizes_security"),
-        ("slas", "0006_scorecards_security"),
+        ("slas", "0008_budgets_security"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

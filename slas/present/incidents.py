@@ -196,7 +196,9 @@ def _circumstances(found: Evidence) -> Iterator[Entry]:
     for window in found.windows:
         words = f"Maintenance: {window.title} ({window.state}, asked for by the {window.side})"
         says = f"{window.decided_name} decided" if window.decided_at else "nobody has decided"
-        yield Entry(window.begins, "clock", words, says, proof=f"window {window.pk}", recorded_at=window.requested_at)
+        href = reverse("sla_window", args=[window.pk])
+        proof = f"window {window.pk}"
+        yield Entry(window.begins, "clock", words, says, proof=proof, href=href, recorded_at=window.requested_at)
     for blind in found.blind:
         words = "The centre could not watch" + ("" if blind.valid_to else ", and still cannot")
         why = "no poller wrote its beat" if blind.rule == "beats" else "too many sites fell silent at once"

@@ -23,9 +23,9 @@ from slas.models import Incident
 from slas.periods import PeriodError, period_of
 from slas.present.incidents import CAUSES, CHARGED_TO, KINDS, cause_words, charged_words, csv_lines, row_of, timeline_of
 from slas.selectors.disputes import disputes_of, granted_of
-from slas.selectors.proofs import evidence_of
 from slas.selectors.incidents import Outage, get_incident, outage_of, response_s
 from slas.selectors.outages import Asked, outages_in, outages_of_site
+from slas.selectors.proofs import evidence_of
 from slas.services.disputes import FILE
 from slas.services.incidents import (
     ACKNOWLEDGE,
