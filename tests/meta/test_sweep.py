@@ -8,12 +8,17 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from agent.protocol import Component
+from fleet.kit.tenancy import scope
 from fleet.people.selectors import access_of
 from fleet.rollouts.services import planning
 from fleet.standards.services.judging import judge_due
 from sites.models import Provider, Site, SiteDesired
 from sites.services.reports import record_reports
+from slas.models import Incident
+from slas.services.deriving import derive_due
+from slas.services.disputes import attach_file, file_dispute
 from slas.services.upkeep import request_window
+from tests.conftest import TEST
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import make_ring, make_standard
@@ -21,7 +26,9 @@ from tests.meta.routes import (
     ACCOUNTS,
     API_ROOT,
     CONTRACT,
+    DISPUTE,
     MACHINES,
+    OUTAGE,
     PAGES,
     PLAIN,
     PROVIDER,
@@ -53,6 +60,8 @@ OWN = {
     WEBHOOK: "1",
     CONTRACT: "own-contract",
     WINDOW: "1",
+    OUTAGE: "1",
+    DISPUTE: "1",
 }
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
@@ -330,6 +339,17 @@ def _ask_for_window(make_person: Any, slug: str) -> None:
     request_window(actor=actor, rights=rights, sites=[slug], title="Quagga cable", **times)
 
 
+def _dispute_every_outage(make_person: Any) -> None:
+    derive_due()
+    with scope(TEST):
+        found = list(Incident.objects.select_related("site__provider").order_by("pk"))
+    for number, incident in enumerate(found):
+        person = make_person("provider_operator", username=f"disputes-{number}", provider=incident.site.provider)
+        actor, rights = access_of(person)
+        claim = file_dispute(actor=actor, rights=rights, incident=incident, cause="third_party", text="Quagga digger")
+        attach_file(actor=actor, rights=rights, dispute=claim, name="a.txt", body=b"a digger")
+
+
 @pytest.mark.parametrize(("route", "method"), calls(CONTRACT))
 def test_a_contract_shows_the_own_part_and_another_is_404_like_what_is_not(client_of, route, method):
     make_contract(segment("own"), segment("quagga", gap_reason=""), slug="both")
@@ -598,6 +618,7 @@ def test_other_methods_are_refused(fleet, signed_in, make_person):
     client = signed_in("admin")
     make_contract(segment("own"), slug=OWN[CONTRACT])
     _ask_for_window(make_person, "own-site")
+    _dispute_every_outage(make_person)
     before = contents()
     for route in PAGES:
         address = route.at(OWN.get(route.about, ""))

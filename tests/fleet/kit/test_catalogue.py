@@ -62,10 +62,14 @@ PROTECTED = {
     "sample": (ADD, READ),
     "sample_1h": (KEEP, READ),
     "sample_5m": (KEEP, READ),
+    "slas_adjustment": (ADD, ADD),
     "slas_budget": (ALL, READ),
     "slas_burnalert": (KEEP, READ),
     "slas_contract": (ADD, READ),
     "slas_contractversion": (ADD, READ),
+    "slas_dispute": (ADD, ADD),
+    "slas_disputefile": (ADD, ADD),
+    "slas_disputestep": (ADD, ADD),
     "slas_dueincidents": (ALL, {"SELECT", "INSERT"}),
     "slas_finding": (ADD, ADD),
     "slas_incident": (KEEP, READ),
@@ -210,7 +214,8 @@ def test_columns_are_granted_where_tables_are_not():
     )
     wave = ["id", "index", "name", "opened_at", "rollout_id", "since", "state", "undoing"]
     seen = [("rollouts_rollout", SCOPED, rollout, ["SELECT"]), ("rollouts_wave", SCOPED, wave, ["SELECT"])]
-    assert sorted(rows(query, using=OWNER)) == sorted([blob, *facts, *seen, until])
+    decided = [("slas_dispute", role, ["state"], ["UPDATE"]) for role in (SCOPED, WIDE)]
+    assert sorted(rows(query, using=OWNER)) == sorted([blob, *facts, *seen, until, *decided])
 
 
 def test_partitions_carry_no_grant_and_hang_on_a_protected_table():
@@ -369,6 +374,7 @@ def test_functions_have_a_fixed_search_path_and_two_the_owners_rights_closed_to_
     path = ["search_path=pg_catalog, public, pg_temp"]
     assert rows(query, using=OWNER) == [
         ("drop_partitions", True, path),
+        ("guard_dispute", False, path),
         ("guard_fact", False, path),
         ("guard_ring_standard", False, path),
         ("guard_rollout", False, path),
