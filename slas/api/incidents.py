@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ninja import Query, Router
+from ninja import Router
 from ninja.responses import Status
 from pydantic import AwareDatetime
 
@@ -31,8 +31,8 @@ def list_outages(
     charged_to: str = "",
     site: str = "",
     unowned: bool = False,
-    since: AwareDatetime | None = Query(None),  # noqa: B008  (django-ninja's way)
-    until: AwareDatetime | None = Query(None),  # noqa: B008
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
     limit: int = 100,
     cursor: str | None = None,
 ) -> dict[str, Any]:
