@@ -27,6 +27,8 @@ from sites.api_desired import router as desired_router
 from sites.api_identity import router as identity_router
 from sites.api_journal import router as journal_router
 from slas.api.contracts import router as contracts_router
+from slas.api.disputes import router as disputes_router
+from slas.api.incidents import router as outages_router
 from slas.api.upkeep import router as upkeep_router
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,8 @@ api.add_router("", commands_router, tags=["rollouts"])
 api.add_router("", holds_router, tags=["rollouts"])
 api.add_router("", contracts_router, tags=["contracts"])
 api.add_router("", upkeep_router, tags=["maintenance"])
+api.add_router("", outages_router, tags=["outages"])
+api.add_router("", disputes_router, tags=["disputes"])
 
 
 @api.exception_handler(DomainError)

@@ -60,20 +60,26 @@ BODIES: dict[str, dict[str, Any]] = {
     "validate_contract": {"agreement": _AGREED},
     "preview_contract": {"agreement": _AGREED},
     "request_maintenance": {"sites": ["some-site"], "title": "UPS", "begins": tomorrow, "ends": after_tomorrow},
+    "comment_outage": {"text": "a fuse"},
+    "correct_outage": {"cause": "power", "reason": "because"},
+    "file_dispute": {"cause": "third_party", "text": "a digger"},
+    "decide_dispute": {"decision": "accepted", "reason": "because"},
     **{f"{verb}_maintenance": {"reason": "because"} for verb in ("approve", "refuse", "cancel")},
 }
 # Bodies that are no JSON.
-OCTETS = {"desired_put_wheel": b"PK wheel"}
+OCTETS = {"desired_put_wheel": b"PK wheel", "attach_dispute_file": b"%PDF-1.7 more"}
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
 NAMED |= {"webhook": "1", "delivery": "1"}
-NAMED |= {"window": "1", "contract": "shops"}
+NAMED |= {"window": "1", "contract": "shops", "outage": "1", "dispute": "1", "file": "1"}
 NAMED |= {"rollout": "1", "hold": "1", "provider": "ours"}
 
 # Parameters of the query without which they are not asked.
 QUERIES = {"diff_standards": "?to=2026.11-r1", "ring_outcome": "?standard=2026.11-r1"}
 
 # Operations that are posted, and only read.
+# Operations that a provider's own people alone do.
+OF_PROVIDERS = {"file_dispute", "withdraw_dispute", "attach_dispute_file"}
 READING = {"preview_rollout", "validate_contract", "preview_contract"}
 
 
@@ -127,7 +133,7 @@ def operations() -> list[Operation]:
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
             name = description["operationId"]
             prefixes = ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "slas_api_")
-            prefixes += ("webhooks_", "commands_", "holds_", "contracts_", "upkeep_")
+            prefixes += ("webhooks_", "commands_", "holds_", "contracts_", "upkeep_", "incidents_", "disputes_")
             for prefix in prefixes:
                 name = name.removeprefix(prefix)
             found.append(Operation(name, method.upper(), path, parameters))

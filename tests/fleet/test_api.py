@@ -12,7 +12,7 @@ from tests.database import APP, OWNER, rows
 from tests.fleet.rollouts.ready import ready_for as rollouts_ready_for
 from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import ready_for as standards_ready_for
-from tests.openapi import Operation, assert_error, operations
+from tests.openapi import OF_PROVIDERS, Operation, assert_error, operations
 from tests.sites.identities import ready_for
 from tests.sites.told import blob, told_for
 from tests.slas.ready import SLAS
@@ -63,6 +63,7 @@ def contents() -> list[Any]:
         *("rollouts_webhookendpoint", "rollouts_webhookdelivery"),
         *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_rolloutevent"),
         *("rollouts_hold", "rollouts_providercalendar", "slas_window", "slas_contract", "slas_contractversion"),
+        *("slas_incidentnote", "slas_finding", "slas_dispute", "slas_disputestep", "slas_disputefile"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -73,6 +74,13 @@ def browser(person: Any) -> tuple[Client, str]:
     client.force_login(person)
     client.get("/accounts/password/change/")
     return client, client.cookies["__Host-csrf"].value
+
+
+def who_may(operation: Operation, site: Any, make_person: Any) -> Any:
+    """Somebody who may do it: an administrator, but for what is a provider's own."""
+    if operation.name in OF_PROVIDERS:
+        return make_person("provider_operator", provider=site.provider)
+    return make_person("admin")
 
 
 # Who gets in ------------------------------------------------------------------------------------------------
@@ -92,10 +100,15 @@ def test_the_operations_are_those():
         "GET /api/v1/contracts/{contract}",
         "GET /api/v1/contracts/{contract}/versions",
         "GET /api/v1/contracts/{contract}/versions/{number}",
+        "GET /api/v1/disputes",
+        "GET /api/v1/disputes/{dispute}",
+        "GET /api/v1/disputes/{dispute}/files/{file}",
         "GET /api/v1/holds",
         "GET /api/v1/identities/waiting",
         "GET /api/v1/maintenance",
         "GET /api/v1/maintenance/{window}",
+        "GET /api/v1/outages",
+        "GET /api/v1/outages/{outage}",
         "GET /api/v1/providers",
         "GET /api/v1/providers/{provider}/rollout-calendar",
         "GET /api/v1/rings",
@@ -144,6 +157,9 @@ def test_the_operations_are_those():
         "POST /api/v1/contracts/preview",
         "POST /api/v1/contracts/validate",
         "POST /api/v1/contracts/{contract}/versions",
+        "POST /api/v1/disputes/{dispute}/decide",
+        "POST /api/v1/disputes/{dispute}/files",
+        "POST /api/v1/disputes/{dispute}/withdraw",
         "POST /api/v1/holds",
         "POST /api/v1/holds/{hold}/lift",
         "POST /api/v1/holds/{hold}/override",
@@ -151,6 +167,10 @@ def test_the_operations_are_those():
         "POST /api/v1/maintenance/{window}/approve",
         "POST /api/v1/maintenance/{window}/cancel",
         "POST /api/v1/maintenance/{window}/refuse",
+        "POST /api/v1/outages/{outage}/acknowledge",
+        "POST /api/v1/outages/{outage}/cause",
+        "POST /api/v1/outages/{outage}/comments",
+        "POST /api/v1/outages/{outage}/disputes",
         "POST /api/v1/rings",
         "POST /api/v1/rings/order",
         "POST /api/v1/rings/{ring}/standard",
@@ -250,7 +270,7 @@ def test_a_session_alone_changes_nothing(ours, make_person, operation, headers):
 
 @each_unsafe
 def test_a_session_with_its_csrf_token_may_act(ours, make_person, operation):
-    client, token = browser(make_person("admin"))
+    client, token = browser(who_may(operation, ours, make_person))
     before = contents()
     assert operation.call(client, **{"X-CSRFToken": token}).status_code in {200, 201, 202, 204}
     assert contents() != before
@@ -258,7 +278,8 @@ def test_a_session_with_its_csrf_token_may_act(ours, make_person, operation):
 
 @each_unsafe
 def test_a_token_needs_no_csrf(ours, api_client, operation):
-    client = api_client("admin")
+    is_theirs = operation.name in OF_PROVIDERS
+    client = api_client("provider_operator", provider=ours.provider) if is_theirs else api_client("admin")
     client.handler.enforce_csrf_checks = True
     before = contents()
     assert operation.call(client).status_code in {200, 201, 202, 204}

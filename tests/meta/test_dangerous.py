@@ -57,6 +57,8 @@ MARKED = {
         )
     },
     "POST /holds/{hold}/override": "rollout.override",
+    "POST /outages/{outage}/cause": "incident.correct",
+    "POST /disputes/{dispute}/decide": "dispute.decide",
 }
 
 

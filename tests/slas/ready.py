@@ -4,16 +4,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fleet.kit.tenancy import scope
 from fleet.people.selectors import access_of
 from sites.models import Site
+from slas.models import Incident
+from slas.services.deriving import derive_due
+from slas.services.disputes import attach_file, file_dispute
 from slas.services.upkeep import request_window
-from tests.slas.factories import make_contract, segment
+from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
 
-SLAS = ("/api/v1/maintenance", "/api/v1/contracts")
+SLAS = ("/api/v1/maintenance", "/api/v1/contracts", "/api/v1/outages", "/api/v1/disputes")
 
 
 def ready_for(operation: str, site: Site, make_person: Callable[..., Any]) -> None:
-    """Contract `shops` of the site's provider, and window 1, asked for by the side that an administrator may answer."""
+    """Outage 1 and, unless one is to be filed, dispute 1 with file 1; or contract `shops` of the site's provider,
+    and window 1, asked for by the side that an administrator may answer."""
+    if operation.endswith(("outage", "outages", "dispute", "disputes", "dispute_file")):
+        _outage(operation, site, make_person)
+        return
     make_contract(segment(site.provider))
     role = {"cancel_maintenance": ("operator", {})}.get(operation, ("provider_operator", {"provider": site.provider}))
     actor, rights = access_of(make_person(role[0], username="asks", **role[1]))
@@ -26,3 +34,16 @@ def ready_for(operation: str, site: Site, make_person: Callable[..., Any]) -> No
         begins=begins,
         ends=begins + timedelta(hours=1),
     )
+
+
+def _outage(operation: str, site: Site, make_person: Callable[..., Any]) -> None:
+    states(site, "availability", (NOVEMBER, "down"))
+    derive_due()
+    if operation == "file_dispute":
+        return
+    actor, rights = access_of(make_person("provider_operator", username="files", provider=site.provider))
+    with scope(TEST):
+        incident = Incident.objects.get(site=site)
+    who: dict[str, Any] = {"actor": actor, "rights": rights}
+    made = file_dispute(**who, incident=incident, cause="third_party", text="a digger")
+    attach_file(**who, dispute=made, name="proof.pdf", body=b"%PDF-1.7")
