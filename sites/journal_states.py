@@ -93,6 +93,20 @@ def read(notes: Iterable[Note], tail: Tail | None) -> tuple[list[Span], Tail | N
     return list(_joined(spans)), tail
 
 
+def spoken(spans: Iterable[Span], since_ms: int) -> list[list[int]]:
+    """When these spans, in order, say how the site was, from a moment on: `[[begin_ms, end_ms], ...]`, apart."""
+    found: list[list[int]] = []
+    for span in spans:
+        begin = max(span.begin_ms, since_ms)
+        if span.state == UNKNOWN or begin >= span.end_ms:
+            continue
+        if found and found[-1][1] == begin:
+            found[-1][1] = span.end_ms
+        else:
+            found.append([begin, span.end_ms])
+    return found
+
+
 def _between(tail: Tail, note: Note) -> Iterator[Span]:
     """What was between two entries that follow each other."""
     begin, end = tail.at_ms, note.at_ms

@@ -25,7 +25,7 @@ _CODES = {
 @dataclass(frozen=True, slots=True)
 class History:
     """A site's states on one axis as parallel lists, in order: begins and ends (None: it lasts) in milliseconds, a
-    letter for each state, and whether the site's own journal, or a probe, says so (`y`)."""
+    letter for each state, and whether a probe says so (`y`)."""
 
     begins: Sequence[int]
     ends: Sequence[int | None]
@@ -73,7 +73,7 @@ class History:
         )
 
     def spoken_for(self, end: int) -> Spans:
-        """The time of which the site itself, or a probe, says how it was."""
+        """The time of which a probe says how it was."""
         return union(
             (begin, end if until is None else until)
             for begin, until, code, proven in zip(self.begins, self.ends, self.codes, self.proven, strict=True)
@@ -88,7 +88,8 @@ NOTHING = History((), (), "", "")
 class Inputs:
     """Everything that the figures of a site under a segment rest on; all times in milliseconds.
 
-    `hours` are the service hours while the site was active, or None for all of the window. `zone`, `active` and
+    `hours` are the service hours while the site was active, or None for all of the window. `spoken` is when its own
+    journal says how it was, as far as that is asked: within `blind`. `zone`, `active` and
     `reasons` (the cause of each excluded outage) say whence the others come; figures need them not.
     """
 
@@ -105,12 +106,13 @@ class Inputs:
     zone: str = "UTC"
     active: Sequence[Span] = ()
     reasons: Sequence[tuple[str, Span]] = ()
+    spoken: Sequence[Span] = ()
 
     def exclusions(self, measure: Measure) -> Spans:
         """Outages of excluded causes, and our own blindness where nobody else speaks."""
         blind = self.blind
         if blind and measure is Measure.AVAILABILITY:
-            blind = without(blind, self.history.spoken_for(self.window[1]))
+            blind = without(blind, union([*self.spoken, *self.history.spoken_for(self.window[1])]))
         return union([*self.causes, *blind]) if blind else self.causes
 
 

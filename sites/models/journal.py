@@ -39,7 +39,11 @@ class JournalCursor(models.Model):
 
 
 class JournalEnvelope(models.Model):
-    """A signed page exactly as it was received: the evidence. Never changed, never deleted but by retention."""
+    """A signed page exactly as it was received: the evidence. Never changed, never deleted but by retention.
+
+    `spoke` is when its entries say how the site itself was, whether or not that changed what stood: epoch milliseconds
+    by our clock, in order. Pages of one site never speak of the same time twice.
+    """
 
     site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="journal_envelopes", db_index=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -50,8 +54,11 @@ class JournalEnvelope(models.Model):
     holes = models.JSONField(default=list, db_default=[], help_text="[[first, last], ...] of numbers not in it.")
     body = models.BinaryField()
     received_at = models.DateTimeField(db_default=Now())
+    spoke = models.JSONField(default=list, db_default=[], help_text="[[begin, end], ...] of which it speaks.")
+    spoke_until = models.DateTimeField(null=True, help_text="The last of these ends; null: it speaks of no time.")
 
     class Meta:
+        indexes = [models.Index(fields=["site", "spoke_until"], name="journal_envelope_spoke")]
         constraints = [
             models.UniqueConstraint(
                 fields=["site", "identity", "from_seq", "to_seq", "head"], name="journal_envelope_once"

@@ -48,8 +48,8 @@ def record_page(page: Page, body: bytes, *, site_id: int, identity_id: int, anch
         if (cursor.identity_id, cursor.seq) != (identity_id, page.after) or not page.entries:
             return False
         mapped = _mapped(page.entries, anchor, cursor.last_at)
-        _store(page, body, mapped, cursor)
         states, tail = journal_states.read(_notes(page, mapped, anchor, _verdict), _tail(cursor, cursor.last_state))
+        _store(page, body, mapped, cursor, states)
         sets, components = journal_states.read(_notes(page, mapped, anchor, _digest), _tail(cursor, cursor.last_digest))
         changed = correct_availability(cursor, states)
         changed = correct_components(cursor, sets) or changed
@@ -107,7 +107,15 @@ def _mapped(entries: Sequence[Entry], anchor: Anchor, last_at: datetime | None) 
     return moments
 
 
-def _store(page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], cursor: JournalCursor) -> None:
+def _store(
+    page: Page,
+    body: bytes,
+    mapped: Sequence[tuple[datetime, int]],
+    cursor: JournalCursor,
+    states: Sequence[journal_states.Span],
+) -> None:
+    begins = floor(cursor)  # what is from before is another provider's, or another machine's
+    spoke = journal_states.spoken(states, ms(begins))
     envelope = JournalEnvelope.objects.create(
         site_id=cursor.site_id,
         provider_id=cursor.provider_id,
@@ -117,6 +125,8 @@ def _store(page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], curs
         head=page.head,
         holes=[list(hole) for hole in page.holes],
         body=body,
+        spoke=spoke,
+        spoke_until=moment(spoke[-1][1]) if spoke else None,
     )
     told = [
         JournalEntry(
@@ -138,7 +148,6 @@ def _store(page: Page, body: bytes, mapped: Sequence[tuple[datetime, int]], curs
         if entry.kind not in _IN_ENVELOPE_ALONE
     ]
     JournalEntry.objects.bulk_create(told, batch_size=500)
-    begins = floor(cursor)  # figures from before are another provider's, or another machine's
     samples = [
         (at, entry.body)
         for entry, (at, _) in zip(page.entries, mapped, strict=True)

@@ -36,7 +36,7 @@ SELECT i.site_id, array_agg({_MS.format("i.valid_from")} ORDER BY i.valid_from, 
     array_agg({_MS.format("CASE WHEN i.closed_at <= %(as_of)s THEN i.valid_to END")} ORDER BY i.valid_from, i.id),
     string_agg(CASE i.state WHEN 'up' THEN 'u' WHEN 'degraded' THEN 'g' WHEN 'down' THEN 'd' WHEN 'unknown' THEN 'n'
         WHEN 'reachable' THEN 'r' WHEN 'unreachable' THEN 'x' ELSE 'c' END, '' ORDER BY i.valid_from, i.id),
-    string_agg(CASE WHEN i.source IN ('journal', 'probe') THEN 'y' ELSE '-' END, '' ORDER BY i.valid_from, i.id)
+    string_agg(CASE WHEN i.source = 'probe' THEN 'y' ELSE '-' END, '' ORDER BY i.valid_from, i.id)
 FROM (
     SELECT i.* FROM edge_sites_stateinterval i
     WHERE i.site_id = ANY(%(sites)s) AND i.axis = %(axis)s AND i.valid_from >= %(begin)s AND i.valid_from < %(end)s
@@ -86,6 +86,20 @@ FROM slas_centreblind b
 WHERE b.recorded_at <= %(as_of)s AND b.valid_from < %(end)s
     AND (b.valid_to IS NULL OR b.valid_to > %(begin)s OR b.closed_at > %(as_of)s)
 """  # noqa: S608  (constants)
+# What journals say of the time in which we were blind, whether or not it changed what stands. A site's pages speak of
+# one time after another: so none but the first that speaks beyond a time can speak of both sides of its end.
+_SPOKEN: Final = """
+SELECT e.site_id, p.span->0, p.span->1
+FROM unnest(%(sites)s::int[]) AS s(id) CROSS JOIN unnest(%(from)s::timestamptz[], %(upto)s::timestamptz[]) AS b(f, u)
+CROSS JOIN LATERAL (
+    SELECT e.site_id, e.spoke FROM edge_sites_journalenvelope e
+    WHERE e.site_id = s.id AND e.received_at <= %(as_of)s AND e.spoke_until > b.f AND e.spoke_until <= COALESCE((
+        SELECT n.spoke_until FROM edge_sites_journalenvelope n
+        WHERE n.site_id = s.id AND n.spoke_until >= b.u ORDER BY n.spoke_until LIMIT 1
+    ), 'infinity')
+) e
+CROSS JOIN LATERAL jsonb_array_elements(e.spoke) AS p(span)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +187,7 @@ class _Facts:
         self._windows: dict[tuple[int, int], list[Asked]] = {}
         self._asked_for: tuple[datetime, datetime] | None = None
         self._blind = union(_rows(_BLIND, self._params))
+        self._spoken = self._spoken_while_blind() if self._blind else {}
 
     def inputs(self, terms: Terms, measure: Measure, provider: int, places: Iterable[Covered]) -> Iterable[Inputs]:
         """What the engine is told of each site."""
@@ -204,6 +219,7 @@ class _Facts:
                 place.zone,
                 active,
                 excluded,
+                union(self._spoken.get(place.site_id, ())),
             )
 
     def _honoured(self, terms: Terms, zone: str, asked: list[Asked], caps: Spans) -> Spans:
@@ -217,6 +233,13 @@ class _Facts:
             calendar = calendar_of(terms.hours, zone, (moment_of(window[0]), moment_of(window[1])))
             self._hours[key] = None if calendar is None else open_spans(calendar, window)
         return self._hours[key]
+
+    def _spoken_while_blind(self) -> dict[int, list[Span]]:
+        begins, ends = ([moment_of(at) for at in edges] for edges in zip(*self._blind, strict=True))
+        found: dict[int, list[Span]] = defaultdict(list)
+        for site, begin, end in _rows(_SPOKEN, self._params | {"from": begins, "upto": ends}):
+            found[site].append((int(begin), int(end)))
+        return found
 
     def _history_of(self, measure: Measure) -> dict[int, History]:
         if measure not in self._history:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from fleet.kit.tenancy import scope
 from slas.engine import Totals
-from slas.models import ContractVersion, IncidentSpan
+from slas.models import CentreBlind, ContractVersion, IncidentSpan
 from slas.selectors.figures import figures_of
 from slas.services.deriving import derive_due
 from slas.states import Measure
+from tests.database import OWNER, rows
 from tests.slas.factories import TEST, make_contract, objective, segment
 from tests.slas.simulated import MINUTE, AgentSite, Clock, berlin, miss, poll, simulated_clock
 
@@ -153,3 +154,55 @@ def test_order_of_arrival_does_not_matter_earlier_figures_stay_and_parts_add_up(
         assert [sum(column, Totals()) for column in zip(*parts, strict=True)] == whole
 
     holds()
+
+
+def test_a_journal_that_only_confirms_what_stood_speaks_for_time_in_which_we_were_blind(
+    clock: Clock, make_provider: Any, make_site: Any, tmp_path: Path
+) -> None:
+    provider = make_provider("nord")
+    version = make_contract(
+        segment(provider, objectives=[objective()], begins="2026-10-01T00:00"), zone="Europe/Berlin"
+    )
+    begin = clock.now
+    pair = Pair(clock, *(AgentSite(clock, make_site(provider=provider), tmp_path, 1) for _ in range(2)))
+    pair.live(10)  # both journals are read up to here, and say that all is well
+    poll(*pair.both)
+    for one in pair.both:
+        one.read_journal()
+    pair.live(10)
+    blind = clock.now
+    pair.live(30)  # nobody polls
+    with scope(TEST):
+        CentreBlind.objects.create(
+            rule="beats", valid_from=blind, valid_to=clock.now, recorded_at=clock.now, closed_at=clock.now
+        )
+    poll(*pair.both)
+    derive_due()
+    before = clock.now
+    pair.live(10)
+    poll(*pair.both)
+    intervals = rows("SELECT count(*) FROM edge_sites_stateinterval", using=OWNER)
+    pair.read_on.read_journal()
+    assert rows("SELECT count(*) FROM edge_sites_stateinterval", using=OWNER) == intervals
+    # Nothing was superseded, and yet the figures are other ones: so the site is due.
+    assert rows("SELECT site_id, since FROM slas_dueincidents", using=OWNER) == [(pair.read_on.site.pk, blind)]
+    minutes = 60_000
+    whole = [one.excluded_ms for one in totals_of_availability(version, pair, begin, clock.now)]
+    assert whole == [0, 30 * minutes]
+    assert [one.up_ms for one in totals_of_availability(version, pair, begin, clock.now)] == [
+        60 * minutes,
+        30 * minutes,
+    ]
+    # As of before it was read, nobody spoke.
+    then = totals_of_availability(version, pair, begin, clock.now, as_of=before)
+    assert [one.excluded_ms for one in then] == [30 * minutes] * 2
+
+
+def totals_of_availability(
+    version: ContractVersion, pair: Pair, begin: datetime, end: datetime, *, as_of: datetime | None = None
+) -> list[Totals]:
+    """Of both sites."""
+    with scope(TEST):
+        found = figures_of(version.contract, begin, end, as_of or end).results[0]
+        by_site = {row.site_id: row.totals for row in found.sites}
+    return [by_site[one.site.pk] for one in pair.both]

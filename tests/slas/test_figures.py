@@ -251,8 +251,8 @@ def test_time_in_which_the_centre_was_blind_and_nobody_else_speaks(make_site, no
     available, reachable = results(version)
     assert available.totals == Totals(MONTH, 4 * H, 0, 0, 0, MONTH - 4 * H)
     assert reachable.totals == Totals(MONTH, 4 * H, 0, 2 * H, 0, MONTH - 6 * H)
-    # A journal that speaks of the time is believed, for the site's own state.
-    rows("UPDATE edge_sites_stateinterval SET source = 'journal' WHERE state = 'down'", using=OWNER)
+    # A probe, or a journal, that speaks of the time is believed, for the site's own state.
+    rows("UPDATE edge_sites_stateinterval SET source = 'probe' WHERE state = 'down'", using=OWNER)
     available, reachable = results(version)
     assert available.totals == Totals(MONTH, 3 * H, 0, H, 0, MONTH - 4 * H)
     assert reachable.totals.excluded_ms == 4 * H
