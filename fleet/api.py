@@ -26,6 +26,7 @@ from sites.api import router as sites_router
 from sites.api_desired import router as desired_router
 from sites.api_identity import router as identity_router
 from sites.api_journal import router as journal_router
+from slas.api.budgets import router as budgets_router
 from slas.api.contracts import router as contracts_router
 from slas.api.upkeep import router as upkeep_router
 
@@ -100,6 +101,7 @@ api.add_router("", commands_router, tags=["rollouts"])
 api.add_router("", holds_router, tags=["rollouts"])
 api.add_router("", contracts_router, tags=["contracts"])
 api.add_router("", upkeep_router, tags=["maintenance"])
+api.add_router("", budgets_router, tags=["budgets"])
 
 
 @api.exception_handler(DomainError)

@@ -14,6 +14,7 @@ from slas.services import budgets as service
 from slas.services.contracts import change_contract
 from tests.conftest import everything
 from tests.database import OWNER, rows
+from tests.fleet.rollouts.calls import get
 from tests.slas.factories import (
     NOVEMBER,
     TEST,
@@ -210,3 +211,20 @@ def test_a_provider_sees_its_own_and_who_is_limited_none(make_site, make_provide
     with scope(who):
         assert not budgets_in(who).exists()
         assert not alerts_in(who).exists()
+
+
+def test_the_api_lists_what_its_caller_may_see(make_site, make_provider, nord, api_client):
+    make_site("own", nord)
+    make_site("theirs", make_provider("sued"))
+    make_contract(segment("nord", begins="2025-01-01T00:00"), segment("sued", begins="2025-01-01T00:00"))
+    service.work_out_budgets()
+    whole = {row["provider"]: row for row in get(api_client("manager"), "/budgets?whole=true")["items"]}
+    assert sorted(whole) == ["nord", "sued"]
+    assert whole["nord"]["left_ms"] == whole["nord"]["allowed_ms"] > 0
+    theirs = api_client("provider_viewer", provider=nord)
+    assert {(row["provider"], row["site"]) for row in get(theirs, "/budgets")["items"]} == {
+        ("nord", None),
+        ("nord", "own"),
+    }
+    assert get(theirs, "/burn-alerts?active=true") == {"items": [], "next": None}
+    assert get(api_client("viewer", regions=["north"]), "/budgets")["items"] == []
