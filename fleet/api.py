@@ -26,6 +26,7 @@ from sites.api import router as sites_router
 from sites.api_desired import router as desired_router
 from sites.api_identity import router as identity_router
 from sites.api_journal import router as journal_router
+from slas.api.budgets import router as budgets_router
 from slas.api.contracts import router as contracts_router
 from slas.api.disputes import router as disputes_router
 from slas.api.incidents import router as outages_router
@@ -104,6 +105,7 @@ api.add_router("", contracts_router, tags=["contracts"])
 api.add_router("", upkeep_router, tags=["maintenance"])
 api.add_router("", outages_router, tags=["outages"])
 api.add_router("", disputes_router, tags=["disputes"])
+api.add_router("", budgets_router, tags=["budgets"])
 
 
 @api.exception_handler(DomainError)

@@ -44,11 +44,13 @@ from sites.selectors.identity import waiting
 from sites.views.waiting import clock_rows, frozen_rows, recovery_rows, waiting_rows
 from slas.present.disputes import dispute_rows
 from slas.selectors.outages import open_by_site
+from slas.views.budgets import burn_rows, risk_of
 
 ATTENTION_SHOWN = 60
 ATTENTION_READ = 1000
 WAITING_SHOWN = 10
 ROLLOUTS_SHOWN = 20
+BURNS_SHOWN = 10
 CHANGES_READ = 40
 LISTS = ("state", "provider", "region", "ring")
 
@@ -114,6 +116,7 @@ def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mappi
     limit = ATTENTION_READ if filtered else ATTENTION_SHOWN
     recovers = [] if filtered else recovery_rows(request.who) + rollout_rows(request.who, limit=ROLLOUTS_SHOWN)
     recovers += [] if filtered else dispute_rows(request.who, request.rights)
+    recovers += [] if filtered else burn_rows(request.who, limit=BURNS_SHOWN)
     alarms = [row for row in frozen_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     keys = [row for row in waiting_rows(request.who, limit=limit) if _passes(row["site"], filters)]
     clocks = [row for row in clock_rows(request.who, limit=limit) if _passes(row["site"], filters)]
@@ -211,6 +214,7 @@ def overview(request: ScopedRequest) -> HttpResponse:
         "figures": _figures(counts, filters),
         "fleet_size": counts["sites"],
         "rollouts_running": running(request.who),
+        "risk": risk_of(request.who),
         "attention": _attention(request, filters, counts),
         "timeline": _timeline(request, filters),
         "panel": _selected_panel(request),

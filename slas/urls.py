@@ -2,14 +2,17 @@
 
 from django.urls import URLPattern, path
 
-from slas.views import contracts, contracts_editing, disputes, incidents, scorecards, upkeep, upkeep_asking
+from slas.views import budgets, contracts, contracts_editing, disputes, incidents, scorecards, upkeep, upkeep_asking
 
 urlpatterns: list[URLPattern] = [
     path("slas/", scorecards.scorecards, name="sla_scorecards"),
     path("slas/contracts/", contracts.contract_list, name="sla_contracts"),
     path("slas/contracts/new/", contracts_editing.contract_new, name="sla_contract_new"),
     path("slas/contracts/<slug:slug>/", contracts.contract_detail, name="sla_contract"),
+    path("slas/contracts/<slug:slug>/budget/", budgets.contract_budget, name="sla_contract_budget"),
     path("slas/contracts/<slug:slug>/edit/", contracts_editing.contract_edit, name="sla_contract_edit"),
+    path("slas/at-risk/", budgets.risk_figure, name="sla_risk"),
+    path("slas/sites/<slug:slug>/budget/", budgets.site_budget, name="sla_site_budget"),
     path("slas/maintenance/", upkeep.window_list, name="sla_windows"),
     path("slas/maintenance/new/", upkeep_asking.window_new, name="sla_window_new"),
     path("slas/maintenance/<int:pk>/", upkeep.window_detail, name="sla_window"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from sites.models import Provider
 from slas.models import Scorecard, Window
+from slas.present.budgets import Line as BudgetLine
 from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, span_words, trimmed
 
 _RANK = {"MISSED": 0, "UNDETERMINED": 1, "MET": 2, None: 3}
@@ -64,6 +65,7 @@ class Card:
     as_of: datetime | None = None
     outages: int = 0
     windows: Sequence[Window] = ()
+    budgets: Sequence[BudgetLine] = ()
 
     @property
     def verdict(self) -> tuple[str, str]:
@@ -107,6 +109,7 @@ def cards_of(
     providers: Iterable[Provider],
     outages: Mapping[int, int],
     windows: Mapping[int, Sequence[Window]],
+    budgets: Mapping[int, Sequence[BudgetLine]] | None = None,
 ) -> list[Card]:
     """A card for each provider that a contract names in the month, or the month before; the worst first."""
     kept = {(row.contract_id, row.provider_id, row.month): row for row in rows}
@@ -126,6 +129,7 @@ def cards_of(
         card.lines.sort(key=lambda line: line.rank)
         card.outages = outages.get(card.provider.pk, 0)
         card.windows = windows.get(card.provider.pk, ())
+        card.budgets = (budgets or {}).get(card.provider.pk, ())
     return sorted(cards.values(), key=lambda card: (card.rank, card.provider.name))
 
 

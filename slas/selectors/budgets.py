@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Count, F, FloatField, Q, QuerySet, Sum, Window
+from django.db.models.functions import Cast, RowNumber
 
 from fleet.kit.tenancy import Scope
 from slas.burning import Burning, Watched, burning, longest, lowest
@@ -25,6 +26,10 @@ from slas.upkeep import moment_of, ms
 
 # A budget that was not worked out for so long says nothing: the worker stands still.
 STALE: Final = timedelta(minutes=15)
+# So many sites of a segment are named that have least left.
+WORST: Final = 5
+# Of a site that was handed over its former provider sees neither name nor page: the segment's sum alone has it.
+_SEEN: Final = Q(site=None) | Q(site__slug__isnull=False)
 # The widest window of an alert is a tenth of its period, which is a month of some zone.
 _WIDEST: Final = timedelta(days=3.2)
 
@@ -44,6 +49,13 @@ class Left(NamedTuple):
 
     share: Fraction | None
     problem: str
+
+
+class Spread(NamedTuple):
+    """How many sites of a segment have a budget, and of how many nothing is left."""
+
+    sites: int
+    gone: int
 
 
 def month_of(now: datetime, zone: str) -> tuple[datetime, datetime]:
@@ -74,13 +86,13 @@ def budgets_of(contract: Contract, now: datetime) -> Iterator[Watch]:
 
 def budgets_in(who: Scope) -> QuerySet[Budget]:
     """Every budget that the viewer may see, as last kept; who is limited to regions or labels sees none."""
-    found = Budget.objects.select_related("contract", "segment", "provider", "site")
+    found = Budget.objects.filter(_SEEN).select_related("contract", "segment", "provider", "site")
     return found.none() if who.narrowed else found.order_by("contract__name", "segment", "measure", "site")
 
 
 def alerts_in(who: Scope) -> QuerySet[BurnAlert]:
     """Every alert that the viewer may see, newest first."""
-    found = BurnAlert.objects.select_related("contract", "provider", "site")
+    found = BurnAlert.objects.filter(_SEEN).select_related("contract", "provider", "site")
     return found.none() if who.narrowed else found
 
 
@@ -88,6 +100,41 @@ def present(found: QuerySet[Budget], now: datetime) -> QuerySet[Budget]:
     """Of these, those whose period and segment go on."""
     in_force = Q(segment__ends=None) | Q(segment__ends__gt=now)
     return found.filter(in_force, segment__begins__lte=now, begins__lte=now, ends__gt=now)
+
+
+def spreads_of(budgets: QuerySet[Budget]) -> dict[tuple[int, str], Spread]:
+    """By segment and measure, over the sites among these budgets."""
+    rows = budgets.filter(site__isnull=False).order_by().values_list("segment", "measure")
+    found = rows.annotate(sites=Count("pk"), gone=Count("pk", filter=Q(spent_ms__gt=F("allowed_ms"))))
+    return {(segment, measure): Spread(sites, gone) for segment, measure, sites, gone in found}
+
+
+def worst_of(budgets: QuerySet[Budget]) -> dict[tuple[int, str], list[Budget]]:
+    """By segment and measure, the sites among these budgets that lost anything and have least left, WORST each."""
+    share = Cast(F("allowed_ms") - F("spent_ms"), FloatField()) / F("allowed_ms")
+    place = Window(RowNumber(), partition_by=["segment", "measure"], order_by=[share.asc(), F("site").asc()])
+    found: dict[tuple[int, str], list[Budget]] = {}
+    for row in (
+        budgets.filter(site__isnull=False, spent_ms__gt=0, allowed_ms__gt=0)
+        .alias(place=place)
+        .filter(place__lte=WORST)
+        .order_by("place")
+    ):
+        found.setdefault((row.segment_id, row.measure), []).append(row)
+    return found
+
+
+def open_alerts(who: Scope) -> QuerySet[BurnAlert]:
+    """Of those that the viewer may see, the ones that go on."""
+    return alerts_in(who).filter(ended_at=None)
+
+
+def at_risk(who: Scope, now: datetime) -> set[tuple[int, int, str, int | None]]:
+    """Promises whose budget goes too fast or is used up: contract, provider, measure, and the site (None: of all)."""
+    names = ("contract", "provider", "measure", "site")
+    promised = Q(reach=Reach.POOLED, site=None) | (~Q(reach=Reach.POOLED) & Q(site__isnull=False))
+    gone = present(budgets_in(who), now).filter(promised, spent_ms__gt=F("allowed_ms"))
+    return {*open_alerts(who).order_by().values_list(*names), *gone.order_by().values_list(*names)}
 
 
 def left_of(site_ids: Iterable[int], now: datetime) -> Left | None:

@@ -2,6 +2,7 @@
 
 from django.http import HttpResponse
 from django.shortcuts import render as django_render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from fleet.kit.clock import database_now
@@ -11,6 +12,7 @@ from slas.models import ContractVersion
 from slas.present.contracts import bars_of, changes_between, promises_of
 from slas.present.editor import capped_words
 from slas.selectors.contracts import contracts_in, get_contract, versions_of
+from slas.views.budgets import contract_lines
 
 
 @require_safe
@@ -46,6 +48,9 @@ def contract_detail(request: ScopedRequest, slug: str) -> HttpResponse:
         "changes": changes_between(before, shown) if before else None,
         "segments": [{"segment": one, "promises": promises_of(one), "capped": _capped(one.terms)} for one in segments],
         "bars": bars,
+        "lines": contract_lines(request.who, contract=contract.pk),
+        "here": reverse("sla_contract_budget", args=[slug]),
+        "live": "attention:0",
         "now_x": now_x,
         "may_change": request.rights.may("contract.change") and request.who.wide,
     }

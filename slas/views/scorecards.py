@@ -15,6 +15,7 @@ from slas.present.scorecards import cards_of
 from slas.present.words import month_words
 from slas.selectors.contracts import contracts_in
 from slas.selectors.scorecards import cards_in, months_in, open_outages, windows_ahead
+from slas.views.budgets import lines_by_provider
 
 MOST: Final = 6
 _MONTH: Final = re.compile(r"2[01]\d{2}-(0[1-9]|1[0-2])")
@@ -36,6 +37,7 @@ def scorecards(request: ScopedRequest) -> HttpResponse:
         providers=providers_in(request.who),
         outages=open_outages(request.who),
         windows=windows_ahead(request.who, now),
+        budgets=lines_by_provider(request.who) if month == this else None,
     )
     picked = request.GET.getlist("provider")[:MOST]
     beside = [card for card in cards if card.provider.slug in picked]

@@ -90,6 +90,8 @@ def test_the_operations_are_those():
         "DELETE /api/v1/standards/{standard}",
         "DELETE /api/v1/webhooks/{webhook}",
         "GET /api/v1/blobs",
+        "GET /api/v1/budgets",
+        "GET /api/v1/burn-alerts",
         "GET /api/v1/compliance",
         "GET /api/v1/compliance/drift",
         "GET /api/v1/compliance/history",

@@ -13,7 +13,7 @@ from sites.models import Provider, Site, SiteState
 pytestmark = pytest.mark.usefixtures("plain_static")
 MakeSite = Callable[..., Site]
 SignedIn = Callable[..., Client]
-OVERVIEW_QUERIES = 23
+OVERVIEW_QUERIES = 27
 FRAGMENTS = ("/overview/attention/", "/overview/timeline/", "/overview/figures/")
 PAGES = ("/", "/wall/", "/providers/", "/sites/", "/search/?q=e", *FRAGMENTS)
 FOREIGN = ("/overview/panel/theirs/", "/sites/theirs/", "/sites/theirs/samples.json", "/providers/foreign/")

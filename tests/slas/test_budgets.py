@@ -14,6 +14,7 @@ from slas.services import budgets as service
 from slas.services.contracts import change_contract
 from tests.conftest import everything
 from tests.database import OWNER, rows
+from tests.fleet.rollouts.calls import get
 from tests.slas.factories import (
     NOVEMBER,
     TEST,
@@ -26,12 +27,13 @@ from tests.slas.factories import (
     tenures,
 )
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("plain_static", "database")
 H = 3_600_000
 LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = NOVEMBER + timedelta(days=20)
 # 5 minutes and an hour at 14.4 times 0.5 %: 7.2 % of each window.
 HOUR_MS = timedelta(milliseconds=259_200)
+JUST_NOW = NOW - timedelta(milliseconds=1)
 
 
 @pytest.fixture
@@ -210,3 +212,69 @@ def test_a_provider_sees_its_own_and_who_is_limited_none(make_site, make_provide
     with scope(who):
         assert not budgets_in(who).exists()
         assert not alerts_in(who).exists()
+
+
+def test_the_api_lists_what_its_caller_may_see(make_site, make_provider, nord, api_client):
+    make_site("own", nord)
+    make_site("theirs", make_provider("sued"))
+    make_contract(segment("nord", begins="2025-01-01T00:00"), segment("sued", begins="2025-01-01T00:00"))
+    service.work_out_budgets()
+    whole = {row["provider"]: row for row in get(api_client("manager"), "/budgets?whole=true")["items"]}
+    assert sorted(whole) == ["nord", "sued"]
+    assert whole["nord"]["left_ms"] == whole["nord"]["allowed_ms"] > 0
+    theirs = api_client("provider_viewer", provider=nord)
+    assert {(row["provider"], row["site"]) for row in get(theirs, "/budgets")["items"]} == {
+        ("nord", None),
+        ("nord", "own"),
+    }
+    assert get(theirs, "/burn-alerts?active=true") == {"items": [], "next": None}
+    assert get(api_client("viewer", regions=["north"]), "/budgets")["items"] == []
+
+
+# Where people see it ----------------------------------------------------------------------------------------
+def test_pages_say_what_is_left_signed_and_since_when_it_burns(
+    make_site, make_provider, nord, keep, signed_in, monkeypatch
+):
+    make(make_site, nord, "own", *down(JUST_NOW, timedelta(hours=4)))
+    make(make_site, make_provider("sued"), "theirs")
+    agreed(segment("nord"), segment("sued"))
+    keep()
+    show_at(monkeypatch, NOW)
+    manager = signed_in("manager")
+    for path in ("/slas/contracts/shops/", "/slas/contracts/shops/budget/", "/slas/sites/own/budget/"):
+        page = manager.get(path).content.decode()
+        assert "<b>−24.0 min</b> left, <b>−11.2 %</b>" in page, path  # 3 h 36 min allowed, 4 h lost
+        assert "times as fast as allowed" in page, path
+        assert NOW.isoformat() in page, path
+    site = manager.get("/slas/sites/theirs/budget/").content.decode()
+    assert "<b>216 min</b> left, <b>100.0 %</b>" in site
+    assert "times as fast" not in site
+    theirs = signed_in("provider_viewer", provider=nord)
+    assert "sued" not in theirs.get("/slas/contracts/shops/budget/").content.decode().lower()
+    assert theirs.get("/slas/sites/theirs/budget/").status_code == 404
+    limited = signed_in("viewer", regions=["north"])
+    assert limited.get("/slas/contracts/shops/budget/").status_code == 404
+
+
+def test_what_burns_needs_attention_and_is_counted_at_risk_by_whom_it_is_for(
+    make_site, make_provider, nord, keep, signed_in, monkeypatch
+):
+    other = make_provider("sued")
+    for slug in ("own", "too"):
+        make(make_site, nord, slug, *down(JUST_NOW, timedelta(hours=4)))
+    agreed(segment("nord"), segment("sued"))
+    keep()
+    show_at(monkeypatch, NOW)
+    page = signed_in("manager").get("/").content.decode()
+    assert "SLA at risk: availability of 2 sites goes" in page
+    assert "<b>2</b>SLA at risk" in page
+    assert page.count('href="/slas/contracts/shops/#budget"') == 2
+    for who in (signed_in("provider_viewer", provider=other), signed_in("viewer", regions=["north"])):
+        assert "SLA at risk:" not in who.get("/overview/attention/").content.decode()
+        assert "<b>0</b>SLA at risk" in who.get("/slas/at-risk/").content.decode()
+    assert "<b>2</b>SLA at risk" in signed_in("provider_viewer", provider=nord).get("/slas/at-risk/").content.decode()
+
+
+def show_at(monkeypatch: Any, now: datetime) -> None:
+    """Pages take this moment for now."""
+    monkeypatch.setattr("slas.views.budgets.database_now", lambda: now)
