@@ -12,13 +12,13 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Max
+from django.db.models import Q
 
 from fleet.kit import live
 from fleet.kit.clock import database_now
 from fleet.kit.errors import NotFound
 from fleet.kit.tenancy import DEFAULT, job, scope
-from slas.models import Contract, Finding, Report, ReportPart, ReportRevision, Segment
+from slas.models import Adjustment, Contract, Finding, IncidentSpan, Report, ReportPart, ReportRevision, Segment
 from slas.periods import begin_of, month_of, month_text
 from slas.reporting.diffing import difference
 from slas.reporting.paper import Paper, digest, dump, load, parts_of, says_the_same
@@ -99,9 +99,23 @@ def _is_due(report: Report, now: datetime) -> bool:
         return report.ends + grace() <= now
     assert report.looked_at is not None  # it was made
     since = report.looked_at - OVERLAP
-    corrected = Finding.objects.filter(is_correction=True, at__gt=since).aggregate(at=Max("at"))["at"]
-    agreed = report.contract.versions.filter(made_at__gt=report.looked_at).exists()
-    return agreed or corrected is not None or (report.due_at is not None and report.due_at > since)
+    if report.due_at is not None and report.due_at > since:
+        return True
+    return report.contract.versions.filter(made_at__gt=report.looked_at).exists() or _is_corrected(report, since)
+
+
+def _is_corrected(report: Report, since: datetime) -> bool:
+    """Whether anybody corrected a cause, or granted a dispute, of an outage within the report since then."""
+    providers = Segment.objects.filter(contract=report.contract_id).values("provider")
+    spans = IncidentSpan.objects.filter(
+        Q(valid_to=None) | Q(valid_to__gt=report.begins), valid_from__lt=report.ends, superseded_at=None
+    )
+    corrections = Finding.objects.filter(is_correction=True, at__gt=since, provider__in=providers)
+    granted = Adjustment.objects.filter(recorded_at__gt=since, provider__in=providers)
+    return (
+        corrections.filter(incident__in=spans.values("incident")).exists()
+        or granted.filter(valid_from__lt=report.ends, valid_to__gt=report.begins).exists()
+    )
 
 
 def _make(pk: int) -> bool:
