@@ -252,6 +252,8 @@ OUTAGES_TAKEN_BY = "slas.services.incidents.take_outages"
 DOCUMENTS_WATCHED_BY = "fleet.rollouts.tasks.tick_rollouts"
 # So much of the fleet, of two providers at least, must vanish within one minute to say that the centre is blind.
 CENTRE_BLIND_PERCENT = env.integer("CENTRE_BLIND_PERCENT", 50, least=1, most=100)
+# A report of SLAs is final so long after its period has ended: until then the journals of sites that were cut off come.
+REPORT_GRACE_H = env.integer("REPORT_GRACE_H", 72, least=0, most=8784)
 # Where people open the dashboard, for links that leave it.
 DASHBOARD_URL = env.text("ARCHIPELAGO_DASHBOARD_URL", "").rstrip("/")
 RAW_SAMPLE_DAYS = env.integer("RAW_SAMPLE_DAYS", 14, least=1, most=400)

@@ -1,8 +1,9 @@
 """From what is known of sites to the figures of one objective, by the engine. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any, Final
 
 from slas.engine import Change, Figures, Piece, Rules, State, Totals, Verdict, classify, figures, tally
 from slas.settlement import Settled, settle
@@ -81,6 +82,13 @@ class History:
         )
 
 
+# What may be left out of time, by the fields of Inputs that say so.
+_KINDS: Final = {
+    "maintenance": ("maintenance",),
+    "causes": ("causes",),
+    "blind": ("blind",),
+    "all": ("maintenance", "causes", "blind"),
+}
 NOTHING = History((), (), "", "")
 
 
@@ -150,14 +158,7 @@ def measure(segment_id: int, terms: Terms, objective: Objective, inputs: Iterabl
     rows: list[SiteFigures] = []
     total = Totals()
     for one in inputs:
-        found = tally(
-            one.window,
-            one.history.changes(),
-            calendar=one.hours,
-            maintenance=one.maintenance,
-            exclusions=one.exclusions(objective.measure),
-            rules=rules,
-        )
+        found = _tallied(one, objective.measure, rules)
         total += found
         shares = figures(found, rules)
         settled = settle(shares, objective.target, objective.burden)
@@ -166,6 +167,38 @@ def measure(segment_id: int, terms: Terms, objective: Objective, inputs: Iterabl
     settled = settle(shares, objective.target, objective.burden)
     verdict = reached(objective, settled.verdict, [row.settled.verdict for row in rows])
     return Result(segment_id, objective, rows, total, shares, settled, verdict)
+
+
+def decided(result: Result, figure: Fraction) -> Result:
+    """The result where a manager decides on a figure, wherever the facts prove neither; only under `open`."""
+    target, burden = result.objective.target, result.objective.burden
+    assert target is not None
+    sites = [replace(one, settled=settle(one.shares, target, burden, decided=figure)) for one in result.sites]
+    settled = settle(result.shares, target, burden, decided=figure)
+    verdict = reached(result.objective, settled.verdict, [one.settled.verdict for one in sites])
+    return replace(result, sites=sites, settled=settled, verdict=verdict)
+
+
+def without_each(
+    terms: Terms, objective: Objective, result: Result, inputs: Sequence[Inputs]
+) -> list[tuple[str, int, Figures]]:
+    """What the figures would be if one kind of exclusion were none, and if none were at all.
+
+    Each with the milliseconds that stay excluded; kinds that no site has are left out.
+    """
+    rules, found = terms.rules(objective), []
+    for kind, fields in _KINDS.items():
+        touched = [one for one in inputs if any(getattr(one, name) for name in fields)]
+        if not touched:
+            continue
+        own = {(one.site_id, one.window): one.totals for one in result.sites}
+        for one in touched:
+            del own[one.site_id, one.window]
+        bare: dict[str, Any] = {name: [] for name in fields}
+        total = sum((_tallied(replace(one, **bare), objective.measure, rules) for one in touched), Totals())
+        total = sum(own.values(), total)
+        found.append((kind, total.excluded_ms, figures(total, rules)))
+    return found
 
 
 def pieces_of(one: Inputs, what: Measure, rules: Rules) -> list[Piece]:
@@ -192,6 +225,17 @@ def reached(objective: Objective, pooled: Verdict | None, sites: Iterable[Verdic
     if Fraction(met, len(found)) >= share:
         return Verdict.MET
     return Verdict.MISSED if Fraction(len(found) - missed, len(found)) < share else Verdict.UNDETERMINED
+
+
+def _tallied(one: Inputs, what: Measure, rules: Rules) -> Totals:
+    return tally(
+        one.window,
+        one.history.changes(),
+        calendar=one.hours,
+        maintenance=one.maintenance,
+        exclusions=one.exclusions(what),
+        rules=rules,
+    )
 
 
 def clipped(spans: Iterable[Span], window: Span) -> Spans:

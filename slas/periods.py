@@ -1,11 +1,13 @@
-"""Months, quarters and years of a time zone: they begin at local midnight and have their real length. Pure."""
+"""Months, quarters, years and ranges of days of a zone: they begin at local midnight with their real length. Pure."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 _FORMS: Final = re.compile(r"(\d{4})(?:-(\d{2})|-Q([1-4]))?")
+_RANGE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.\.(\d{4}-\d{2}-\d{2})")
+MOST_DAYS: Final = 1830
 
 
 class PeriodError(ValueError):
@@ -23,6 +25,29 @@ def period_of(text: str, zone: str) -> tuple[datetime, datetime]:
     elif found[3]:
         first, count = first + 3 * (int(found[3]) - 1), 3
     return begin_of(first, zone), begin_of(first + count, zone)
+
+
+def span_of(text: str, zone: str) -> tuple[datetime, datetime]:
+    """The same, also of days like `2026-11-03..2026-11-20`, of which the last counts too. Raises PeriodError."""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        try:
+            return period_of(text, zone)
+        except PeriodError:
+            raise PeriodError("Write a period like 2026-11, 2026-Q4, 2026 or 2026-11-03..2026-11-20.") from None
+    try:
+        first, last = (date.fromisoformat(part) for part in found.groups())
+    except ValueError:
+        raise PeriodError("There is no such day.") from None
+    if not 1990 <= first.year <= last.year <= 2200 or last < first:
+        raise PeriodError("The last day comes before the first.")
+    if (last - first).days >= MOST_DAYS:
+        raise PeriodError(f"That is more than {MOST_DAYS} days.")
+    begin, end = (
+        datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+        for day in (first, last + timedelta(days=1))
+    )
+    return begin, end
 
 
 def begin_of(month: int, zone: str) -> datetime:

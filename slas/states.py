@@ -128,3 +128,11 @@ class Restoration(StrEnum):
     LONGEST = "longest_h"
     COUNT = "count"
     MTBF = "mtbf_h"
+
+
+class Life(StrEnum):
+    """Where a report stands: late facts may still come; settled; changed after that."""
+
+    PROVISIONAL = "provisional"
+    FINAL = "final"
+    RESTATED = "restated"

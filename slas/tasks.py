@@ -7,6 +7,7 @@ from celery import shared_task
 from slas.services.blindness import find_blindness
 from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
+from slas.services.report_making import keep_reports, make_wanted
 from slas.services.scorecards import keep_scorecards
 
 # What many sites at once bring is worked off in one go; what goes on and on leaves the worker to others in between.
@@ -37,3 +38,15 @@ def keep_cards() -> None:
 def keep_budgets() -> None:
     """Every minute: work out error budgets, and whether one goes too fast."""
     work_out_budgets()
+
+
+@shared_task(time_limit=600)
+def make_reports() -> None:
+    """Every two seconds: make the reports that are wanted."""
+    make_wanted()
+
+
+@shared_task(time_limit=60)
+def want_reports() -> None:
+    """Every minute: see which reports are to be made: of months that ended, final ones, those whose facts changed."""
+    keep_reports()

@@ -20,6 +20,7 @@ PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
 FLEET_ACTIONS = frozenset(
     {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
     | {"rollout.plan", "rollout.run", "webhook.change", "contract.change"}
+    | {"report.make", "report.decide"}
 )
 
 _SEE = frozenset(
@@ -34,17 +35,17 @@ ACTIONS: dict[str, frozenset[str]] = {
     Role.OPERATOR: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
     | {"rollout.plan", "rollout.run", "rollout.hold"}
-    | {"outage.acknowledge", "outage.comment", "maintenance.plan"},
+    | {"outage.acknowledge", "outage.comment", "maintenance.plan", "report.make"},
     Role.MANAGER: _SEE
     | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"}
     | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
-    | {"dispute.decide"},
+    | {"dispute.decide", "report.make", "report.decide"},
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"provider.change", "people.change", "blob.put"}
     | {"standard.change", "standard.publish", "ring.change", "webhook.change", "contract.change"}
     | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
-    | {"dispute.decide"}
+    | {"dispute.decide", "report.make", "report.decide"}
     | _ROLLOUT,
     Role.PROVIDER_VIEWER: _SEE,
     Role.PROVIDER_OPERATOR: _SEE

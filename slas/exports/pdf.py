@@ -16,8 +16,8 @@ from pyhanko.sign import signers
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
 from fleet.kit.signing import ReportKeys
-from slas.exports.paper import Paper, Place, Promise
 from slas.exports.words import RESTORED, VERDICTS, duration, moment, name_of, percent, restored_text
+from slas.reporting.paper import Paper, Place, Promise
 
 TEMPLATE: Final = Path(__file__).parent / "report.typ"
 _PLACEHOLDER: Final = bytes(72)  # as long as a signature of P-256 can be

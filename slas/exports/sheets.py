@@ -18,8 +18,8 @@ import xlsxwriter
 from sites.csv_format import defuse
 from slas.engine import Figures, Totals
 from slas.exports.bundle import canonical
-from slas.exports.paper import Paper, Restored
 from slas.exports.words import RESPONSE, RESTORED, VERDICTS, name_of
+from slas.reporting.paper import Paper, Restored
 from slas.rounding import percent_2, percent_4
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[Any]]]

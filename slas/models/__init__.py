@@ -1,9 +1,10 @@
-"""Tables of contracts, outages, disputes, maintenance and budgets."""
+"""Tables of contracts, outages, disputes, maintenance, budgets and reports."""
 
 from slas.models.budgets import Budget, BurnAlert
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
 from slas.models.disputes import Adjustment, Dispute, DisputeFile, DisputeStep
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
+from slas.models.reports import Decision, Report, ReportPart, ReportRevision
 from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
 
@@ -14,6 +15,7 @@ __all__ = [
     "CentreBlind",
     "Contract",
     "ContractVersion",
+    "Decision",
     "Dispute",
     "DisputeFile",
     "DisputeStep",
@@ -22,6 +24,9 @@ __all__ = [
     "Incident",
     "IncidentNote",
     "IncidentSpan",
+    "Report",
+    "ReportPart",
+    "ReportRevision",
     "Scorecard",
     "Segment",
     "SiteTraits",

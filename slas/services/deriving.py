@@ -49,6 +49,17 @@ FROM (
 WHERE c.provider_id = d.provider_id AND c.ends > d.since
     AND (c.due_at IS NULL OR c.due_at < clock_timestamp() - interval '30 s')
 """
+# So are the reports that hold what changed: see slas.services.report_making.
+_STALE_REPORTS: Final = """
+UPDATE slas_report r SET due_at = clock_timestamp()
+FROM (
+    SELECT g.contract_id, min(d.since) AS since FROM unnest(%s::int[], %s::timestamptz[]) AS d(site_id, since)
+    JOIN edge_sites_sitetenure t ON t.site_id = d.site_id JOIN slas_segment g ON g.provider_id = t.provider_id
+    GROUP BY g.contract_id
+) d
+WHERE r.contract_id = d.contract_id AND r.ends > d.since AND r.state <> ''
+    AND (r.due_at IS NULL OR r.due_at < clock_timestamp() - interval '30 s')
+"""
 
 # Which rollout's step was at work where a span began, by its id: see fleet.rollouts.selectors.causes.
 Begun = tuple[int, int, datetime]  # a span, its site, and when it began
@@ -95,6 +106,7 @@ def derive_due() -> int:
         if due:
             _derive(due)
             cursor.execute(_STALE, [list(due), list(due.values())])
+            cursor.execute(_STALE_REPORTS, [list(due), list(due.values())])
     return len(due)
 
 

@@ -24,9 +24,10 @@ from fleet.kit import signing
 from fleet.kit.tenancy import Limit, Scope, scope
 from fleet.signer.reports import ReportToSign
 from slas.engine import Figures, Totals
-from slas.exports.paper import Head, Lost, Paper, Place, Promise, Restored, Upkeep, paper_of
 from slas.exports.pdf import content_of, pdf_of, sign_pdf
 from slas.exports.sheets import csv_of, json_of, xlsx_of
+from slas.reporting.paper import Head, Lost, Paper, Place, Promise, Restored, Upkeep
+from slas.selectors.papers import paper_of
 from tests.slas.factories import DECEMBER, NOVEMBER, TEST, make_contract, objective, segment, states, tenures
 from tests.slas.signing import signer_of_reports
 

@@ -7,14 +7,17 @@ import pytest
 from django.db import ProgrammingError, transaction
 
 from fleet.kit.tenancy import NOBODY, Scope, scope
-from slas.models import Finding, Incident, IncidentNote, Window, WindowSite
+from slas.models import Contract, Finding, Incident, IncidentNote, Window, WindowSite
 from slas.services.budgets import work_out_budgets
 from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
 from slas.services.incidents import acknowledge_incident, correct_cause
+from slas.services.report_making import make_wanted
+from slas.services.reports import ask_for_report
 from slas.services.scorecards import keep_scorecards
 from slas.services.upkeep import request_window
+from tests.conftest import everything
 from tests.database import OWNER, rows, value
 from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
 
@@ -23,8 +26,9 @@ TABLES = [
     *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
     *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
     *("slas_dispute", "slas_disputestep", "slas_disputefile", "slas_adjustment"),
+    *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_decision"),
 ]
-JOINED = {"slas_contract", "slas_contractversion", "slas_incident"}
+JOINED = {"slas_contract", "slas_contractversion", "slas_incident", "slas_report", "slas_reportrevision"}
 
 
 @pytest.fixture
@@ -53,6 +57,17 @@ def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
         )  # fmt: skip
     keep_scorecards()
     work_out_budgets()
+    with scope(TEST):
+        contracts = list(Contract.objects.all())
+    for contract in contracts:
+        ask_for_report(actor=TEST, rights=everything(), contract=contract, period="2026-11")
+    make_wanted()
+    rows(
+        "INSERT INTO slas_decision (report_id, provider_id, measure, figure, reason, made_by, at)"
+        " SELECT r.report_id, p.provider_id, 'availability', 99, 'said', 'test', now()"
+        " FROM slas_reportpart p JOIN slas_reportrevision r ON r.id = p.revision_id",
+        using=OWNER,
+    )
     rows(
         "INSERT INTO slas_burnalert (contract_id, segment_id, provider_id, measure, pair, short_ms, long_ms, threshold,"
         " rate_short, rate_long, began_at) SELECT contract_id, id, provider_id, 'availability', 0, 1, 2, 3, 4, 5, now()"

@@ -1,0 +1,93 @@
+"""Reports: a contract over a period, revision by revision. What a revision says is never changed."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from sites.models import Provider
+from slas.models.contracts import Contract
+from slas.states import Life
+
+
+class Report(models.Model):
+    """A contract over `[begins, ends)`, and where its making stands.
+
+    While `wanted_at` is set it is to be made, or is being made since `started_at`; `due_at` is when a fact last changed
+    that it rests on, `looked_at` as of when it was last computed, `problem` why it could not be.
+    """
+
+    contract = models.ForeignKey(Contract, on_delete=models.PROTECT, related_name="reports", db_index=False)
+    period = models.CharField(max_length=24, help_text="As slas.periods reads it.")
+    begins = models.DateTimeField()
+    ends = models.DateTimeField()
+    state = models.CharField(max_length=11, choices=[(one, one) for one in Life], blank=True)
+    wanted_at = models.DateTimeField(null=True)
+    wanted_by = models.CharField(max_length=150, blank=True)
+    started_at = models.DateTimeField(null=True)
+    looked_at = models.DateTimeField(null=True)
+    due_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["-ends", "id"]
+        constraints = [models.UniqueConstraint(fields=["contract", "period"], name="report_once")]
+        indexes = [models.Index(fields=["wanted_at"], name="report_wanted", condition=~Q(wanted_at=None))]
+
+    def __str__(self) -> str:
+        return f"{self.period} of contract {self.contract_id}"
+
+
+class ReportRevision(models.Model):
+    """A report as known at `as_of`."""
+
+    report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="revisions", db_index=False)
+    number = models.PositiveIntegerField(validators=[MinValueValidator(1)])
+    state = models.CharField(max_length=11, choices=[(one, one) for one in Life])
+    as_of = models.DateTimeField()
+    made_at = models.DateTimeField()
+    made_by = models.CharField(max_length=150)
+    version = models.PositiveIntegerField(help_text="Of the contract.")
+    tzdata = models.CharField(max_length=16)
+
+    class Meta:
+        ordering = ["report", "-number"]
+        constraints = [models.UniqueConstraint(fields=["report", "number"], name="report_revision_once")]
+
+    def __str__(self) -> str:
+        return f"revision {self.number} of report {self.report_id}"
+
+
+class ReportPart(models.Model):
+    """What a revision says of one provider: all that this provider sees of it."""
+
+    revision = models.ForeignKey(ReportRevision, on_delete=models.PROTECT, related_name="parts", db_index=False)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+")
+    data = models.JSONField(help_text="As slas.reporting.paper writes it.")
+    sha256 = models.CharField(max_length=64)
+    diff = models.JSONField(null=True, help_text="To the revision before: slas.reporting.diffing.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["revision", "provider"], name="report_part_once")]
+
+    def __str__(self) -> str:
+        return f"part of provider {self.provider_id} of revision {self.revision_id}"
+
+
+class Decision(models.Model):
+    """A manager's figure where the facts prove neither and the burden of proof is open; the newest counts."""
+
+    report = models.ForeignKey(Report, on_delete=models.PROTECT, related_name="decisions")
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+")
+    measure = models.CharField(max_length=16)
+    figure = models.DecimalField(
+        max_digits=7, decimal_places=4, validators=[MinValueValidator(0), MaxValueValidator(100)], help_text="Per cent."
+    )
+    reason = models.CharField(max_length=300)
+    made_by = models.CharField(max_length=150)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"decision {self.pk} on report {self.report_id}"

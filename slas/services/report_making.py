@@ -1,0 +1,189 @@
+"""Making reports: whatever is wanted is made, one worker a report, in the order in which it was asked for.
+
+A pass begins with what it finds: a report whose worker was killed is still wanted, and made anew; one that two people
+ask for at once is wanted once. What a revision says is a function of (period, as of, rule version) over facts; where
+that is what the newest revision says already, there is no other.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from importlib.metadata import version as version_of
+from typing import Final
+
+from django.conf import settings
+from django.db import connections
+from django.db.models import Q
+
+from fleet.kit import live
+from fleet.kit.clock import database_now
+from fleet.kit.errors import NotFound
+from fleet.kit.tenancy import DEFAULT, job, scope
+from slas.models import Adjustment, Contract, Finding, IncidentSpan, Report, ReportPart, ReportRevision, Segment
+from slas.periods import begin_of, month_of, month_text
+from slas.reporting.diffing import difference
+from slas.reporting.paper import Paper, digest, dump, load, parts_of, says_the_same
+from slas.selectors.contracts import versions_of
+from slas.selectors.papers import paper_of
+from slas.selectors.reports import decisions_of
+from slas.services.reports import touches, want
+from slas.states import Life
+
+logger = logging.getLogger(__name__)
+MAKER: Final = job("reports")
+MOST: Final = 4
+# Months back of which a report is made by itself.
+BACK: Final = 3
+# Facts are recorded a little before they are noted: what changed shortly before a look is looked at again.
+OVERLAP: Final = timedelta(seconds=90)
+_LOCK: Final = 0x534C_5250
+
+
+def grace() -> timedelta:
+    """How long after its end a report waits for late facts before it is final."""
+    return timedelta(hours=settings.REPORT_GRACE_H)
+
+
+def make_wanted(most: int = MOST) -> int:
+    """Make what is wanted, at most so many; returns how many were looked at. Opens its own scopes."""
+    with scope(MAKER):
+        wanted = list(Report.objects.exclude(wanted_at=None).order_by("wanted_at").values_list("pk", flat=True)[:most])
+    return sum(make_one(pk) for pk in wanted)
+
+
+def make_one(pk: int) -> bool:
+    """Make one report, if it is wanted and no other worker makes it. Whatever fails is said on the report."""
+    with scope(MAKER):
+        Report.objects.filter(pk=pk, started_at=None).exclude(wanted_at=None).update(started_at=database_now())
+        _tell(pk)
+    try:
+        with scope(MAKER):
+            return _make(pk)
+    except NotFound as error:
+        problem = error.message
+    except Exception:  # whatever it is, the next in line must be made, and who asked be told
+        logger.exception("report %s was not made", pk)
+        problem = "It could not be made; what went wrong is in the log of the worker."
+    with scope(MAKER):
+        Report.objects.filter(pk=pk).update(wanted_at=None, started_at=None, problem=problem[:300])
+        _tell(pk)
+    return True
+
+
+def keep_reports() -> int:
+    """Want what is due: months that ended, reports whose grace is over, those whose facts changed. Returns how many."""
+    with scope(MAKER):
+        now = database_now()
+        _begin_months(now)
+        return sum(want(row.pk, MAKER.name, now) for row in Report.objects.filter(wanted_at=None) if _is_due(row, now))
+
+
+# ------------------------------------------------------------------------------------------------------------
+def _begin_months(now: datetime) -> None:
+    for contract in Contract.objects.all():
+        version = versions_of(contract).first()
+        if version is None:
+            continue
+        this = month_of(now, version.zone)
+        for month in range(this - BACK, this):
+            begins, ends = begin_of(month, version.zone), begin_of(month + 1, version.zone)
+            if any(touches(one, begins, ends) for one in version.segments.all()):
+                Report.objects.get_or_create(
+                    contract=contract, period=month_text(month), defaults={"begins": begins, "ends": ends}
+                )
+
+
+def _is_due(report: Report, now: datetime) -> bool:
+    if not report.state:
+        return not report.problem and report.ends <= now
+    if report.state == Life.PROVISIONAL:
+        return report.ends + grace() <= now
+    assert report.looked_at is not None  # it was made
+    since = report.looked_at - OVERLAP
+    if report.due_at is not None and report.due_at > since:
+        return True
+    return report.contract.versions.filter(made_at__gt=report.looked_at).exists() or _is_corrected(report, since)
+
+
+def _is_corrected(report: Report, since: datetime) -> bool:
+    """Whether anybody corrected a cause, or granted a dispute, of an outage within the report since then."""
+    providers = Segment.objects.filter(contract=report.contract_id).values("provider")
+    spans = IncidentSpan.objects.filter(
+        Q(valid_to=None) | Q(valid_to__gt=report.begins), valid_from__lt=report.ends, superseded_at=None
+    )
+    corrections = Finding.objects.filter(is_correction=True, at__gt=since, provider__in=providers)
+    granted = Adjustment.objects.filter(recorded_at__gt=since, provider__in=providers)
+    return (
+        corrections.filter(incident__in=spans.values("incident")).exists()
+        or granted.filter(valid_from__lt=report.ends, valid_to__gt=report.begins).exists()
+    )
+
+
+def _make(pk: int) -> bool:
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [_LOCK, pk])
+        if not cursor.fetchone()[0]:
+            return False
+    report = Report.objects.select_related("contract").filter(pk=pk).exclude(wanted_at=None).first()
+    if report is None:
+        return False
+    now = database_now()
+    before = ReportRevision.objects.filter(report=report).order_by("-number").first()
+    is_settled = report.state in {Life.FINAL, Life.RESTATED}
+    state = Life.RESTATED if is_settled else Life.FINAL if report.ends + grace() <= now else Life.PROVISIONAL
+    number = before.number + 1 if before else 1
+    paper = paper_of(
+        MAKER,
+        report.contract,
+        report.begins,
+        report.ends,
+        now,
+        decisions=decisions_of(report, now),
+        period=report.period,
+        revision=f"Revision {number}, {state}",
+    )
+    providers = _providers_of(report, paper.head.version)
+    parts, old = parts_of(paper, providers), _parts_of(before)
+    says_more = old.keys() != parts.keys() or any(not says_the_same(old[name], parts[name]) for name in parts)
+    if says_more or (not is_settled and state != report.state):
+        made = ReportRevision.objects.create(
+            report=report,
+            number=number,
+            state=state,
+            as_of=now,
+            made_at=now,
+            made_by=report.wanted_by,
+            version=paper.head.version,
+            tzdata=version_of("tzdata"),
+        )
+        ReportPart.objects.bulk_create(
+            _part(made, providers[name], part, old.get(name)) for name, part in parts.items()
+        )
+        report.state = state
+    report.looked_at, report.wanted_at, report.started_at, report.problem = now, None, None, ""
+    report.save(update_fields=["state", "looked_at", "wanted_at", "started_at", "problem"])
+    _tell(pk)
+    return True
+
+
+def _providers_of(report: Report, version: int) -> dict[str, int]:
+    segments = Segment.objects.filter(contract=report.contract_id, version__number=version).select_related("provider")
+    return {one.provider.name: one.provider_id for one in segments if touches(one, report.begins, report.ends)}
+
+
+def _parts_of(revision: ReportRevision | None) -> dict[str, Paper]:
+    if revision is None:
+        return {}
+    found = ReportPart.objects.filter(revision=revision).select_related("provider")
+    return {part.provider.name: load(part.data) for part in found}
+
+
+def _part(revision: ReportRevision, provider_id: int, paper: Paper, before: Paper | None) -> ReportPart:
+    data = dump(paper)
+    diff = None if before is None else difference(before, paper).as_json()
+    return ReportPart(revision=revision, provider_id=provider_id, data=data, sha256=digest(data), diff=diff)
+
+
+def _tell(pk: int) -> None:
+    """Open pages of the report look again."""
+    providers = Segment.objects.filter(contract__reports=pk).values_list("provider", flat=True).distinct()
+    live.publish(hints=[(hint, provider) for provider in providers for hint in (("report", pk), ("reports", 0))])
