@@ -133,7 +133,16 @@ def operations() -> list[Operation]:
             parameters = frozenset(row["name"] for row in description.get("parameters", []) if row["in"] == "path")
             name = description["operationId"]
             prefixes = ("sites_api_", "fleet_standards_api_", "fleet_rollouts_api_", "slas_api_")
-            prefixes += ("webhooks_", "commands_", "holds_", "contracts_", "upkeep_", "incidents_", "disputes_", "budgets_")
+            prefixes += (
+                "webhooks_",
+                "commands_",
+                "holds_",
+                "contracts_",
+                "upkeep_",
+                "incidents_",
+                "disputes_",
+                "budgets_",
+            )
             for prefix in prefixes:
                 name = name.removeprefix(prefix)
             found.append(Operation(name, method.upper(), path, parameters))

@@ -9,7 +9,7 @@ PART = "EXISTS (SELECT 1 FROM slas_reportpart p WHERE p.revision_id = slas_repor
 
 
 class Migration(migrations.Migration):
-    dependencies = [("slas", "0011_reports")]
+    dependencies = [("slas", "0012_reports")]
 
     operations = [
         protect("slas_report", grants=("SELECT", "INSERT", "UPDATE"), scoped_grants=READ_ONLY, scoped=OWN),

@@ -10,7 +10,7 @@ import slas.states
 class Migration(migrations.Migration):
     dependencies = [
         ("edge_sites", "0019_image_sizes_security"),
-        ("slas", "0010_disputes_security"),
+        ("slas", "0011_journal_spoke"),
     ]
 
     operations = [
