@@ -67,6 +67,7 @@ PROTECTED = {
     "slas_burnalert": (KEEP, READ),
     "slas_contract": (ADD, READ),
     "slas_contractversion": (ADD, READ),
+    "slas_decision": (ADD, READ),
     "slas_dispute": (ADD, ADD),
     "slas_disputefile": (ADD, ADD),
     "slas_disputestep": (ADD, ADD),
@@ -75,6 +76,9 @@ PROTECTED = {
     "slas_incident": (KEEP, READ),
     "slas_incidentnote": (ADD, ADD),
     "slas_incidentspan": (ADD, READ),
+    "slas_report": (KEEP, READ),
+    "slas_reportpart": (ADD, READ),
+    "slas_reportrevision": (ADD, READ),
     "slas_scorecard": (ALL, READ),
     "slas_segment": (ADD, READ),
     "slas_sitetraits": (KEEP, KEEP),
@@ -98,6 +102,7 @@ JOINED = {
     *("standards_ring", "standards_ringstandard", "standards_standard"),
     *("rollouts_rollout", "rollouts_wave"),
     *("slas_contract", "slas_contractversion", "slas_incident"),
+    *("slas_report", "slas_reportrevision"),
 }
 
 # Outside row-level security: what a Scope is made from, and what names no site. Table: role and what it may do.
@@ -386,6 +391,7 @@ def test_functions_have_a_fixed_search_path_and_two_the_owners_rights_closed_to_
         ("note_due_site", False, path),
         ("note_due_state", False, path),
         ("note_incidents", False, path),
+        ("note_spoken", False, path),
     ]
     for function in ("make_partitions(text, date, integer)", "drop_partitions(text, date)"):
         query = "SELECT has_function_privilege(%s, %s, 'EXECUTE')"
