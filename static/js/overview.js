@@ -94,7 +94,7 @@ function onFigure(event) {
 
 function onRow(event) {
   const row = event.target.closest("[data-site]");
-  if (!row || event.target.closest("button, form") || event.ctrlKey || event.metaKey) return;
+  if (!row || event.target.closest("button, form, [data-row-outage]") || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   showPanel(row.dataset.site, { fly_ms: FLY_MS });
   setUrl();
