@@ -68,6 +68,8 @@ SCREENS = {
     "rollout-roll-back": "/rollouts/1/do/roll_back/",
     "site-rollouts": f"/sites/{SITE}/rollouts/",
     "site-hold": f"/sites/{SITE}/hold/",
+    "scorecards": "/slas/",
+    "site-budget": f"/slas/sites/{SITE}/budget/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",
