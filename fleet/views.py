@@ -108,7 +108,8 @@ def _figures(counts: Mapping[str, int], filters: Mapping[str, Any]) -> list[dict
 def _attention(request: ScopedRequest, filters: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """What needs somebody and passes the filters, with why and who took it: identities that are frozen, sites in
     trouble, worst first, and wrong clocks and keys that wait, which have room however many are in trouble. Rollouts
-    that wait for a person come first, unless the list is filtered: they are about no single site.
+    that wait for a person, disputes and promises that lose their error budget too fast come first, unless the list is
+    filtered: they are about no single site.
 
     `counts` are the fleet's figures: they say how many there are without reading them all.
     """

@@ -80,6 +80,9 @@ def objective_words(one: Objective) -> str:
         what = _FIGURES[one.figure].format(_number(one.limit))
     elif one.measure == "response":
         what = f"{_percent(one.target)} % of outages answered within {_number(one.limit)} min" if one.target else ""
+    elif one.measure == "version_sync":
+        deadline = f"{_number(one.limit)} h" if one.limit is not None else "the standard's own deadline"
+        what = f"at least {_percent(one.target)} % of offered standards run on a site within {deadline}"
     elif one.measure == "latency":
         what = f"{one.percentile} of 100 polls answered within {_number(one.limit)} ms"
     else:

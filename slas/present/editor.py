@@ -182,6 +182,15 @@ def _objective(path: str, value: Mapping[str, Any]) -> Part:
     if measure in {"restoration", "response", "latency"}:
         unit = {"response": "minutes", "latency": "milliseconds"}.get(measure, "in the figure's unit")
         boxes.append(Box(f"{path}.limit", f"Limit, {unit}", _text(value.get("limit"))))
+    if measure == "version_sync":
+        boxes.append(
+            Box(
+                f"{path}.limit",
+                "Deadline, hours",
+                _text(value.get("limit")),
+                hint="From when a standard is sent; empty: the standard's own.",
+            )
+        )
     if measure == "latency":
         chosen = _text(value.get("percentile", "95"))
         boxes.append(
@@ -299,6 +308,8 @@ def _objective_in(given: Mapping[str, str], path: str) -> dict[str, Any]:
     found = {name: value for name, value in found.items() if value}
     if found.get("measure") in {"restoration", "latency"}:
         found.pop("target", None)
+    if found.get("measure") in {"availability", "reachability"}:  # chosen in place of one that has a limit
+        found.pop("limit", None)
     if found.get("scope") != "share_of_sites":
         found.pop("share", None)
     percentile = given.get(f"{path}.percentile", "")

@@ -104,5 +104,5 @@ def _row(burns: list[Burn]) -> dict[str, Any]:
         "contract": first.contract,
         "provider": first.provider,
         "since": min(burn.since for burn in burns),
-        "why": f"SLA at risk: {words} of {who} goes {burns[0].rate} times as fast as allowed",
+        "why": f"{burns[0].rate} times as fast as allowed: {words} of {who}",
     }

@@ -72,6 +72,8 @@ SCREENS = {
     "outage": "/slas/outages/1/",
     "disputes": "/slas/disputes/?state=all",
     "site-outages": f"/sites/{SITE}/outages/",
+    "scorecards": "/slas/",
+    "site-budget": f"/slas/sites/{SITE}/budget/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",

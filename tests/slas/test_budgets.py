@@ -266,11 +266,11 @@ def test_what_burns_needs_attention_and_is_counted_at_risk_by_whom_it_is_for(
     keep()
     show_at(monkeypatch, NOW)
     page = signed_in("manager").get("/").content.decode()
-    assert "SLA at risk: availability of 2 sites goes" in page
+    assert "200.0 times as fast as allowed: availability of 2 sites" in page
     assert "<b>2</b>SLA at risk" in page
     assert page.count('href="/slas/contracts/shops/#budget"') == 2
     for who in (signed_in("provider_viewer", provider=other), signed_in("viewer", regions=["north"])):
-        assert "SLA at risk:" not in who.get("/overview/attention/").content.decode()
+        assert "as fast as allowed" not in who.get("/overview/attention/").content.decode()
         assert "<b>0</b>SLA at risk" in who.get("/slas/at-risk/").content.decode()
     assert "<b>2</b>SLA at risk" in signed_in("provider_viewer", provider=nord).get("/slas/at-risk/").content.decode()
 

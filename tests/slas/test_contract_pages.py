@@ -7,6 +7,7 @@ import pytest
 
 from fleet.kit.tenancy import scope
 from slas.models import Contract, ContractVersion, Segment
+from slas.present.contracts import promises_of
 from slas.present.editor import Editor, agreement_in, capped_words, editor_of
 from slas.selectors.contracts import version_as_of, written
 from slas.services.scorecards import keep_scorecards
@@ -22,6 +23,7 @@ FULL = segment(
         objective(credits={"tiers": [{"below": "99.5", "credit": "5"}, {"below": "98", "credit": "25"}], "cap": "20"}),
         {"measure": "restoration", "figure": "mttr_h", "limit": "4", "burden": "open"},
         objective(measure="reachability", target="95", scope="share_of_sites", share="90", burn=["10", "6", "3", "1"]),
+        objective(measure="version_sync", target="99", limit="48"),
     ],
     maintenance={"counts": "counts_as_up", "notice_h": "72", "cap_h": "8", "cap_per": "quarter"},
     excluded_causes=["workload"],
@@ -127,9 +129,9 @@ def test_segments_and_promises_come_and_go_without_a_script(north, signed_in):
         assert response.status_code == 200
         return [len(part.parts) for part in response.context["editor"].segments]
 
-    assert shape("add:segments") == [3, 1]
-    assert shape("add:segments.0.objectives") == [4]
-    assert shape("drop:segments.0.objectives.1") == [2]
+    assert shape("add:segments") == [4, 1]
+    assert shape("add:segments.0.objectives") == [5]
+    assert shape("drop:segments.0.objectives.1") == [3]
     assert shape("drop:segments.0") == []
     for odd in ("drop:segments.9", "drop:segments.0.objectives.9", "add:segments.9.objectives", "drop:x", "odd", ""):
         assert client.post("/slas/contracts/new/", form(value, do=odd)).status_code == 200
@@ -245,3 +247,23 @@ def test_the_api_makes_checks_and_changes_a_contract(north, api_client):
     assert api.get("/api/v1/contracts/shops").json()["version"]["number"] == 2
     with scope(TEST):
         assert version_as_of(Contract.objects.get()).number == 2
+
+
+def test_version_synchronisation_has_its_own_deadline_or_the_standards(north):
+    sync = objective(measure="version_sync", target="99")
+    shown = editor_of(agreement(segment("north", objectives=[sync | {"limit": "48"}])), []).segments[0].parts[0]
+    assert ("Deadline, hours", "48") in [(box.label, box.value) for box in shown.boxes]
+    made = (
+        make_contract(segment("north", objectives=[sync | {"limit": "48"}])),
+        make_contract(segment("north", objectives=[sync]), slug="other"),
+    )
+    with scope(TEST):
+        says = [promises_of(one.segments.get())[0] for one in made]
+    assert "at least 99 % of offered standards run on a site within 48 h" in says[0]
+    assert "within the standard's own deadline" in says[1]
+
+
+def test_a_limit_goes_with_its_promise(north):
+    value = agreement(segment("north", objectives=[objective(measure="version_sync", limit="48")]))
+    again = agreement_in(posted(editor_of(value, [])) | {"segments.0.objectives.0.measure": "availability"})
+    assert "limit" not in again["segments"][0]["objectives"][0]
