@@ -68,6 +68,15 @@ SCREENS = {
     "rollout-roll-back": "/rollouts/1/do/roll_back/",
     "site-rollouts": f"/sites/{SITE}/rollouts/",
     "site-hold": f"/sites/{SITE}/hold/",
+    "slas": "/slas/",
+    "sla-contracts": "/slas/contracts/",
+    "sla-contract-new": "/slas/contracts/new/",
+    "sla-contract-json": "/slas/contracts/new/?as=json",
+    "sla-maintenance": "/slas/maintenance/",
+    "sla-maintenance-new": f"/slas/maintenance/new/?sites={SITE}",
+    "sla-outages": "/slas/outages/",
+    "sla-disputes": "/slas/disputes/",
+    "site-outages": f"/sites/{SITE}/outages/",
     "providers": "/providers/",
     "provider": "/providers/meseta-cloud/",
     "wall": "/wall/",
@@ -93,6 +102,8 @@ FULL_PAGE = {
     "calendars",
     "ring",
     "rollout",
+    "slas",
+    "sla-contract-new",
 }
 
 # A day of figures for one site, with half an hour in which nobody measured.
