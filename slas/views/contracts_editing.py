@@ -16,7 +16,8 @@ from sites.selectors.access import providers_in
 from slas.faults import Fault
 from slas.forms.contracts import AboutForm, WhyForm
 from slas.models import Contract
-from slas.present.editor import agreement_in, blank_objective, blank_segment, editor_of
+from slas.present.editor import blank_objective, blank_segment, editor_of
+from slas.present.editor_reading import agreement_in
 from slas.present.words import MEASURES, NO_VERDICT, VERDICTS, month_words, trimmed
 from slas.selectors.contracts import get_contract, version_as_of, written
 from slas.services.contracts import change_contract, check_agreement, create_contract

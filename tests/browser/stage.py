@@ -48,7 +48,7 @@ def _leave_nothing() -> None:
 
 
 class Stage(System):
-    """A System that also serves pages at `url`, to the people `noc`, `admin`, `north` and `south`."""
+    """A System that also serves pages at `url`, to the people `noc`, `admin`, `manager`, `north`, `south`."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         # Playwright drives its browser from an event loop in the tests' thread; Django's database is asked in another.
@@ -94,6 +94,7 @@ class Stage(System):
     def _people(self, providers: dict[str, Provider]) -> None:
         make_user(actor=TEST, username="noc", password=PASSWORD, role="operator")
         make_user(actor=TEST, username="admin", password=PASSWORD, role="admin")
+        make_user(actor=TEST, username="manager", password=PASSWORD, role="manager")
         for slug, provider in providers.items():
             make_user(actor=TEST, username=slug, password=PASSWORD, role="provider_operator", provider_id=provider.pk)
 

@@ -8,7 +8,8 @@ import pytest
 from fleet.kit.tenancy import scope
 from slas.models import Contract, ContractVersion, Segment
 from slas.present.contracts import promises_of
-from slas.present.editor import Editor, agreement_in, capped_words, editor_of
+from slas.present.editor import Editor, capped_words, editor_of
+from slas.present.editor_reading import agreement_in
 from slas.selectors.contracts import version_as_of, written
 from slas.services.scorecards import keep_scorecards
 from tests.slas.factories import TEST, agreement, make_contract, objective, segment, states, tenures
