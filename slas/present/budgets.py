@@ -80,7 +80,9 @@ class Line:
 
     @property
     def look(self) -> tuple[str, str]:
-        """Shape and word: used up, going too fast, or fine."""
+        """Shape and word: used up, going too fast, or fine. A site's part of a promise of all together breaks none."""
+        if self.is_gone and self.is_pooled and self.budget.site_id is not None:
+            return "degraded", "Beyond its part"
         if self.is_gone:
             return "down", "Used up"
         if self.burns:

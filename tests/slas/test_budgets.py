@@ -9,6 +9,7 @@ import pytest
 
 from fleet.kit.tenancy import scope
 from slas.models import Budget, BurnAlert, ContractVersion
+from slas.present.budgets import lines_of
 from slas.selectors.budgets import STALE, Watch, alerts_in, budgets_in, budgets_of, left_of
 from slas.services import budgets as service
 from slas.services.contracts import change_contract
@@ -278,3 +279,14 @@ def test_what_burns_needs_attention_and_is_counted_at_risk_by_whom_it_is_for(
 def show_at(monkeypatch: Any, now: datetime) -> None:
     """Pages take this moment for now."""
     monkeypatch.setattr("slas.views.budgets.database_now", lambda: now)
+
+
+def test_a_site_that_lost_more_than_its_part_of_a_promise_of_all_together_breaks_none(make_site, nord, keep):
+    make(make_site, nord, "bad", *down(NOW - timedelta(days=10), timedelta(hours=4)))
+    make(make_site, nord, "fine")
+    agreed(segment("nord", objectives=[objective(scope="pooled")]))
+    keep()
+    with scope(TEST):
+        lines = lines_of(budgets_in(TEST), [], {}, {})
+    looks = {line.budget.site.slug if line.budget.site else "": line.look[1] for line in lines}
+    assert looks == {"": "On track", "bad": "Beyond its part", "fine": "On track"}
