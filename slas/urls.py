@@ -2,7 +2,17 @@
 
 from django.urls import URLPattern, path
 
-from slas.views import budgets, contracts, contracts_editing, disputes, incidents, scorecards, upkeep, upkeep_asking
+from slas.views import (
+    budgets,
+    contracts,
+    contracts_editing,
+    disputes,
+    incidents,
+    reports,
+    scorecards,
+    upkeep,
+    upkeep_asking,
+)
 
 urlpatterns: list[URLPattern] = [
     path("slas/", scorecards.scorecards, name="sla_scorecards"),
@@ -33,4 +43,10 @@ urlpatterns: list[URLPattern] = [
     path("slas/disputes/<int:pk>/withdraw/", disputes.dispute_withdraw, name="sla_dispute_withdraw"),
     path("slas/disputes/<int:pk>/files/<int:number>/", disputes.dispute_download, name="sla_dispute_download"),
     path("sites/<slug:slug>/outages/", incidents.site_outages, name="sla_site_outages"),
+    path("slas/reports/", reports.report_list, name="sla_reports"),
+    path("slas/reports/make/", reports.report_make, name="sla_report_make"),
+    path("slas/reports/<int:pk>/", reports.report_detail, name="sla_report"),
+    path("slas/reports/<int:pk>/decide/", reports.report_decide, name="sla_report_decide"),
+    path("slas/reports/<int:pk>/export.<slug:kind>", reports.report_export, name="sla_report_export"),
+    path("slas/reports/<int:pk>/sites/<slug:slug>/", reports.report_site, name="sla_report_site"),
 ]

@@ -18,6 +18,7 @@ from pyhanko_certvalidator.registry import SimpleCertificateStore
 from fleet.kit.signing import ReportKeys
 from slas.exports.words import RESTORED, VERDICTS, duration, moment, name_of, percent, restored_text
 from slas.reporting.paper import Paper, Place, Promise
+from slas.reporting.saying import sentence_of, verdict_of
 
 TEMPLATE: Final = Path(__file__).parent / "report.typ"
 _PLACEHOLDER: Final = bytes(72)  # as long as a signature of P-256 can be
@@ -64,7 +65,6 @@ class _Asked(signers.Signer):
 def content_of(paper: Paper) -> dict[str, Any]:
     """What the template lays out: texts alone, so that it counts nothing."""
     head, zone = paper.head, paper.head.zone
-    worst = _verdict(paper)
     return {
         "title": f"{head.contract}: {head.period}",
         "contract": head.contract,
@@ -74,8 +74,8 @@ def content_of(paper: Paper) -> dict[str, Any]:
         "revision": head.revision,
         "version": str(head.version),
         "key": head.key,
-        "verdict": worst,
-        "sentence": _sentence(paper),
+        "verdict": verdict_of(paper),
+        "sentence": sentence_of(paper),
         "promises": [_promise(one) for one in paper.promises],
         "places": [_place(one) for one in paper.places],
         "lost": [
@@ -126,30 +126,6 @@ def _compiler() -> Any:
 
 def _certificate(text: str) -> Any:
     return x509.Certificate.load(pem.unarmor(text.encode())[2])
-
-
-def _verdict(paper: Paper) -> str:
-    found = _verdicts(paper)
-    return next((word for word in ("MISSED", "UNDETERMINED", "MET") if word in found), "NONE")
-
-
-def _verdicts(paper: Paper) -> list[str | None]:
-    return [*(one.verdict for one in paper.promises), *(one.verdict for one in paper.restored)]
-
-
-def _sentence(paper: Paper) -> str:
-    found = _verdicts(paper)
-    kept, missed, open_ = (found.count(word) for word in ("MET", "MISSED", "UNDETERMINED"))
-    if not kept + missed + open_:
-        return "Nothing was to be measured in this time."
-    owed: dict[str, Any] = {}
-    for one in paper.promises:
-        owed[one.currency] = owed.get(one.currency, 0) + one.credit
-    money = ", ".join(f"{amount} {currency}" for currency, amount in sorted(owed.items()) if amount)
-    parts = [f"{kept} of {kept + missed + open_} promises were kept"]
-    parts += [f"{missed} missed"] if missed else []
-    parts += [f"{open_} cannot be told yet"] if open_ else []
-    return ", ".join(parts) + "." + (f" Credits: {money}." if money else " No credit is due.")
 
 
 def _promise(one: Promise) -> dict[str, str]:

@@ -11,6 +11,7 @@ STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
 ROLLOUT, HOLD = "rollout", "hold"
 WINDOW, CONTRACT = "window", "contract"
 OUTAGE, DISPUTE = "outage", "dispute"
+REPORT = "report"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Route:
             "<int:pk>", slug if self.about in (WEBHOOK, OUTAGE, DISPUTE) else "1"
         )
         path = path.replace("<int:number>", "1")
+        path = path.replace("<slug:kind>", "csv")
         for name in ("<slug:slug>", "{slug}", "<str:name>"):
             path = path.replace(name, slug)
         return "/" + path
@@ -118,6 +120,12 @@ PAGES = (
     Route("slas/maintenance/new/", PLAIN, GET_POST),
     Route("slas/maintenance/<int:pk>/", WINDOW),
     *(Route(f"slas/maintenance/<int:pk>/{step}/", WINDOW, POST) for step in ("approve", "refuse", "cancel")),
+    Route("slas/reports/", PLAIN),
+    Route("slas/reports/make/", PLAIN, POST),
+    Route("slas/reports/<int:pk>/", REPORT),
+    Route("slas/reports/<int:pk>/decide/", REPORT, POST),
+    Route("slas/reports/<int:pk>/export.<slug:kind>", REPORT),
+    Route("slas/reports/<int:pk>/sites/<slug:slug>/", REPORT),
     Route("rings/", PLAIN),
     Route("rings/new/", PLAIN, GET_POST),
     Route("rings/count/", PLAIN),

@@ -33,6 +33,7 @@ MARKED = {
     "rollouts/calendars/<slug:slug>/edit/": "provider.calendar",
     "sites/<slug:slug>/lift/": "rollout.lift",
     "slas/outages/<int:pk>/correct/": "incident.correct",
+    "slas/reports/<int:pk>/decide/": "report.decide",
     "slas/disputes/<int:pk>/decide/": "dispute.decide",
     "POST /sites/{slug}/desired": "site.apply",
     "POST /sites/{slug}/desired/freeze": "site.freeze",

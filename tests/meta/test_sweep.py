@@ -17,9 +17,11 @@ from sites.services.reports import record_reports
 from slas.models import Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
+from slas.services.report_making import make_wanted
+from slas.services.reports import ask_for_report
 from slas.services.upkeep import request_window
-from tests.conftest import TEST
-from tests.database import OWNER, rows
+from tests.conftest import TEST, everything
+from tests.database import OWNER, rows, value
 from tests.fleet.rollouts.receiver import one_webhook
 from tests.fleet.standards.factories import make_ring, make_standard
 from tests.meta.routes import (
@@ -32,6 +34,7 @@ from tests.meta.routes import (
     PAGES,
     PLAIN,
     PROVIDER,
+    REPORT,
     RING,
     ROLLOUT,
     SITE,
@@ -62,6 +65,7 @@ OWN = {
     WINDOW: "1",
     OUTAGE: "1",
     DISPUTE: "1",
+    REPORT: "own-site",
 }
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
@@ -366,6 +370,34 @@ def test_a_contract_shows_the_own_part_and_another_is_404_like_what_is_not(clien
         assert found[0].content == found[1].content
 
 
+@pytest.mark.parametrize(("route", "method"), calls(REPORT))
+def test_a_report_shows_the_own_part_and_another_is_404_like_what_is_not(client_of, route, method):
+    since = {"begins": "2026-01-01T00:00"}
+    _make_report(make_contract(segment("own", **since), segment("quagga", **since), slug="both"))
+    _make_report(make_contract(segment("quagga", **since), slug="quagga-only"))
+    before = value("SELECT count(*) FROM slas_decision", using=OWNER)
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        send = client.get if method == "GET" else client.post
+        response = send(route.at("own-site"))
+        told = 200 if method == "GET" else 403
+        assert response.status_code == (404 if "region" in member or "label" in member else told), member
+        assert_nothing_foreign(response)
+        places = [(2, "own-site"), (999, "own-site")]
+        found = [send(route.at(slug).replace("/1/", f"/{number}/")) for number, slug in places]
+        assert [one.status_code for one in found] == [404, 404], member
+        assert found[0].content == found[1].content
+        assert client.get("/slas/reports/1/sites/quagga-site/").status_code == 404
+    assert value("SELECT count(*) FROM slas_decision", using=OWNER) == before
+
+
+def _make_report(version: Any) -> None:
+    with scope(TEST):
+        contract = version.contract
+    ask_for_report(actor=TEST, rights=everything(), contract=contract, period="2026")
+    make_wanted()
+
+
 # Rollouts ---------------------------------------------------------------------------------------------------
 ROLLOUT_CALLS = [(route, method) for route in PAGES if route.about == ROLLOUT for method in route.methods]
 
@@ -616,7 +648,7 @@ def test_a_form_with_its_token_is_taken(fleet, make_person):
 # Methods ----------------------------------------------------------------------------------------------------
 def test_other_methods_are_refused(fleet, signed_in, make_person):
     client = signed_in("admin")
-    make_contract(segment("own"), slug=OWN[CONTRACT])
+    _make_report(make_contract(segment("own", begins="2026-01-01T00:00"), slug=OWN[CONTRACT]))
     _ask_for_window(make_person, "own-site")
     _dispute_every_outage(make_person)
     before = contents()

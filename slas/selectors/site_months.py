@@ -1,0 +1,57 @@
+"""One site within a report: its time cut into pieces by class, and the facts that prove each. Needs an open scope."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.kit.errors import NotFound
+from sites.models import SiteTenure
+from slas.engine import Piece
+from slas.measuring import SiteFigures, measure, pieces_of
+from slas.models import Report, ReportRevision
+from slas.selectors.contracts import version_as_of
+from slas.selectors.evidence import evidence_of
+from slas.selectors.figures import told_of
+from slas.terms import Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An objective at the site: its figures, and every millisecond of it."""
+
+    provider: str
+    objective: Objective
+    figures: SiteFigures
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteMonth:
+    """The site's name and zone of then, its objectives, and the facts, as known when the revision was made."""
+
+    slug: str
+    name: str
+    zone: str
+    measured: list[Measured]
+    facts: list[dict[str, Any]]
+
+
+def site_month(report: Report, revision: ReportRevision, slug: str) -> SiteMonth:
+    """A site within a revision, computed anew from facts as they were known then. Raises NotFound."""
+    tenures = SiteTenure.objects.filter(slug=slug, valid_from__lt=report.ends)
+    sites = sorted({row.site_id for row in tenures if row.valid_to is None or row.valid_to > report.begins})
+    version = version_as_of(report.contract, revision.as_of)
+    until = max(report.begins, min(report.ends, revision.as_of))
+    measured, zone = [], "UTC"
+    for told in told_of(version, report.begins, until, revision.as_of, site_ids=sites):
+        inputs = [one for one in told.inputs if one.slug == slug]
+        result = measure(told.segment.pk, told.terms, told.objective, inputs)
+        rules = told.terms.rules(told.objective)
+        for one, figures in zip(inputs, result.sites, strict=True):
+            zone = one.zone
+            pieces = pieces_of(one, told.objective.measure, rules)
+            measured.append(Measured(told.segment.provider.name, told.objective, figures, pieces))
+    if not measured:
+        raise NotFound("The report says nothing of such a site, or it is not yours to see.")
+    facts: Iterator[dict[str, Any]] = evidence_of(version, report.begins, until, revision.as_of, sites)
+    return SiteMonth(slug, measured[0].figures.name, zone, measured, [one for one in facts if one["type"] != "segment"])
