@@ -63,6 +63,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "comment_outage": {"text": "a fuse"},
     "correct_outage": {"cause": "power", "reason": "because"},
     "file_dispute": {"cause": "third_party", "text": "a digger"},
+    "make_report": {"contract": "shops", "period": "2025-01"},
+    "decide_report": {"provider": "ours", "measure": "availability", "figure": "97", "reason": "because"},
     "decide_dispute": {"decision": "accepted", "reason": "because"},
     **{f"{verb}_maintenance": {"reason": "because"} for verb in ("approve", "refuse", "cancel")},
 }
@@ -71,7 +73,7 @@ OCTETS = {"desired_put_wheel": b"PK wheel", "attach_dispute_file": b"%PDF-1.7 mo
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
 NAMED |= {"webhook": "1", "delivery": "1"}
-NAMED |= {"window": "1", "contract": "shops", "outage": "1", "dispute": "1", "file": "1"}
+NAMED |= {"window": "1", "contract": "shops", "outage": "1", "dispute": "1", "file": "1", "report": "1"}
 NAMED |= {"rollout": "1", "hold": "1", "provider": "ours"}
 
 # Parameters of the query without which they are not asked.
@@ -142,6 +144,7 @@ def operations() -> list[Operation]:
                 "incidents_",
                 "disputes_",
                 "budgets_",
+                "reports_",
             )
             for prefix in prefixes:
                 name = name.removeprefix(prefix)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fleet.kit.templatetags.ui import duration
+from slas.currencies import PLACES
+from slas.exports.words import duration
 from slas.models import Report
 from slas.periods import month_text
 from slas.present.incidents import CAUSES, CHARGED_TO, KINDS
@@ -117,7 +118,7 @@ def document_of(told: Told) -> dict[str, Any]:
         "credits": [one for one in paper.promises if one.credit],
         "owed": owed(paper),
         "decided": [(MEASURES[one.measure], one, percent_2(one.figure)) for one in paper.decided],
-        "is_open": any(map(is_open, paper.promises)),
+        "made": _made(told.revision.made_by),
     }
 
 
@@ -209,7 +210,7 @@ def _piece(piece: Any, facts: Sequence[Mapping[str, Any]], one: Measured) -> dic
         "end": last,
         "look": LOOKS.get(part.value, "unknown"),
         "name": part.value.replace("_", " ").capitalize(),
-        "lasted": duration((end - begin) / 1000),
+        "lasted": duration(end - begin),
         "proofs": proofs[:20],
         "more": max(0, len(proofs) - 20),
     }
@@ -253,10 +254,15 @@ def _promise(one: Promise, told: Told) -> dict[str, Any]:
         "without": [
             {"label": EXCLUSIONS[bare.kind], "measured": percent_2(bare.shares.measured)} for bare in one.without
         ],
+        "fee": f"{one.fee:.{PLACES[one.currency]}f}",
         "part": percent_2(one.part),
         "is_open": is_open(one),
         **_shares(one),
     }
+
+
+def _made(name: str) -> str:
+    return "made by itself" if name.startswith("job:") else f"made for {name}"
 
 
 def _restored(one: Restored) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def contents() -> list[Any]:
         *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_rolloutevent"),
         *("rollouts_hold", "rollouts_providercalendar", "slas_window", "slas_contract", "slas_contractversion"),
         *("slas_incidentnote", "slas_finding", "slas_dispute", "slas_disputestep", "slas_disputefile"),
+        *("slas_report", "slas_decision"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -113,6 +114,12 @@ def test_the_operations_are_those():
         "GET /api/v1/outages/{outage}",
         "GET /api/v1/providers",
         "GET /api/v1/providers/{provider}/rollout-calendar",
+        "GET /api/v1/reports",
+        "GET /api/v1/reports/{report}",
+        "GET /api/v1/reports/{report}/revisions",
+        "GET /api/v1/reports/{report}/revisions/{number}",
+        "GET /api/v1/reports/{report}/revisions/{number}/diff",
+        "GET /api/v1/reports/{report}/revisions/{number}/sites",
         "GET /api/v1/rings",
         "GET /api/v1/rings/{ring}/history",
         "GET /api/v1/rings/{ring}/outcome",
@@ -173,6 +180,8 @@ def test_the_operations_are_those():
         "POST /api/v1/outages/{outage}/cause",
         "POST /api/v1/outages/{outage}/comments",
         "POST /api/v1/outages/{outage}/disputes",
+        "POST /api/v1/reports",
+        "POST /api/v1/reports/{report}/decide",
         "POST /api/v1/rings",
         "POST /api/v1/rings/order",
         "POST /api/v1/rings/{ring}/standard",
@@ -235,7 +244,7 @@ def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operat
     person.memberships.all().delete()
     before = contents()
     response = operation.call(client, **{"X-CSRFToken": token})
-    if "{" in operation.path or operation.name in {"create", "request_maintenance"}:
+    if "{" in operation.path or operation.name in {"create", "request_maintenance", "make_report"}:
         assert_error(response, 404, "not_found")
     elif (
         operation.path == WEBHOOKS

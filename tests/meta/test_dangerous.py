@@ -60,6 +60,7 @@ MARKED = {
     "POST /holds/{hold}/override": "rollout.override",
     "POST /outages/{outage}/cause": "incident.correct",
     "POST /disputes/{dispute}/decide": "dispute.decide",
+    "POST /reports/{report}/decide": "report.decide",
 }
 
 

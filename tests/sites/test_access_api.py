@@ -15,7 +15,17 @@ FOREIGN_WORDS = (b"foreign", b"Foreign", b"Zanzibar", b"9.9.9")
 # Blobs are the fleet's: tests/sites/test_api_desired.py. The others have their own sweeps: tests/fleet/.
 APART = tuple(
     f"/api/v1/{name}"
-    for name in ("standards", "rings", "compliance", "rollouts", "holds", "webhooks", "maintenance", "contracts")
+    for name in (
+        "standards",
+        "rings",
+        "compliance",
+        "rollouts",
+        "holds",
+        "webhooks",
+        "maintenance",
+        "contracts",
+        "reports",
+    )
 )
 OF_A_SITE = [
     operation for operation in operations() if "{slug}" in operation.path and not operation.path.startswith(APART)

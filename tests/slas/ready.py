@@ -10,17 +10,23 @@ from sites.models import Site
 from slas.models import Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
+from slas.services.report_making import make_wanted
+from slas.services.reports import ask_for_report
 from slas.services.upkeep import request_window
-from tests.slas.factories import NOVEMBER, TEST, make_contract, segment, states
+from tests.conftest import everything
+from tests.slas.factories import NOVEMBER, TEST, make_contract, objective, segment, states, tenures
 
-SLAS = ("/api/v1/maintenance", "/api/v1/contracts", "/api/v1/outages", "/api/v1/disputes")
+SLAS = ("/api/v1/maintenance", "/api/v1/contracts", "/api/v1/outages", "/api/v1/disputes", "/api/v1/reports")
 
 
 def ready_for(operation: str, site: Site, make_person: Callable[..., Any]) -> None:
     """Outage 1 and, unless one is to be filed, dispute 1 with file 1; or contract `shops` of the site's provider,
-    and window 1, asked for by the side that an administrator may answer."""
+    and window 1, asked for by the side that an administrator may answer; or report 1, in which nothing is proven."""
     if operation.endswith(("outage", "outages", "dispute", "disputes", "dispute_file")):
         _outage(operation, site, make_person)
+        return
+    if "report" in operation:
+        _report(operation, site)
         return
     make_contract(segment(site.provider))
     role = {"cancel_maintenance": ("operator", {})}.get(operation, ("provider_operator", {"provider": site.provider}))
@@ -47,3 +53,17 @@ def _outage(operation: str, site: Site, make_person: Callable[..., Any]) -> None
     who: dict[str, Any] = {"actor": actor, "rights": rights}
     made = file_dispute(**who, incident=incident, cause="third_party", text="a digger")
     attach_file(**who, dispute=made, name="proof.pdf", body=b"%PDF-1.7")
+
+
+def _report(operation: str, site: Site) -> None:
+    begin = datetime(2025, 1, 1, tzinfo=UTC)
+    tenures(site, (site.provider, begin, None))
+    states(site, "availability", (begin, "unknown"))
+    terms = [objective(scope="pooled", burden="open")]
+    made = make_contract(segment(site.provider, begins=begin.isoformat(), objectives=terms))
+    if operation == "make_report":
+        return
+    with scope(TEST):
+        contract = made.contract
+    ask_for_report(actor=TEST, rights=everything(), contract=contract, period="2025-01")
+    make_wanted()

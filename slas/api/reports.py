@@ -1,0 +1,100 @@
+"""API operations on reports."""
+
+from typing import Any
+
+from ninja import Router
+from ninja.responses import Status
+
+from fleet.kit.api import LIMIT_MAX, page_of
+from fleet.kit.dangerous import dangerous
+from fleet.kit.errors import Invalid
+from fleet.kit.http import ScopedRequest
+from fleet.kit.idempotency import idempotent
+from slas.reporting.paper import dump
+from slas.schemas import reports as schemas
+from slas.selectors.contracts import get_contract
+from slas.selectors.reports import Told, get_report, reports_in, revision_of, revisions_of
+from slas.services import reports
+
+router = Router()
+
+
+@router.get("/reports", response=schemas.ReportPage, summary="List reports")
+def list_reports(
+    request: ScopedRequest, contract: str = "", limit: int = 100, cursor: str | None = None
+) -> dict[str, Any]:
+    """Newest first; of a contract where one is named."""
+    found = reports_in(request.who)
+    if contract:
+        found = found.filter(contract__slug=contract)
+    return page_of(found, key="-id", limit=limit, cursor=cursor, out=schemas.report_out)
+
+
+@router.post("/reports", response={202: schemas.ReportOut}, summary="Have a report made")
+@idempotent
+def make_report(request: ScopedRequest, body: schemas.ReportIn) -> Status[dict[str, Any]]:
+    """Have it made, or made anew; ask for it until `making` is false. Heeds Idempotency-Key."""
+    contract = get_contract(scope=request.who, slug=body.contract)
+    made = reports.ask_for_report(actor=request.who, rights=request.rights, contract=contract, period=body.period)
+    return Status(202, schemas.report_out(get_report(scope=request.who, pk=made.pk)))
+
+
+@router.get("/reports/{report}", response=schemas.ReportOut, summary="One report")
+def one_report(request: ScopedRequest, report: int) -> dict[str, Any]:
+    """Where it stands."""
+    return schemas.report_out(get_report(scope=request.who, pk=report))
+
+
+@router.get("/reports/{report}/revisions", response=schemas.RevisionPage, summary="Revisions of a report")
+def list_report_revisions(
+    request: ScopedRequest, report: int, limit: int = 100, cursor: str | None = None
+) -> dict[str, Any]:
+    """Newest first: when, for whom, as of when."""
+    found = revisions_of(get_report(scope=request.who, pk=report))
+    return page_of(found, key="-number", limit=limit, cursor=cursor, out=schemas.revision_out)
+
+
+@router.get(
+    "/reports/{report}/revisions/{number}",
+    response=schemas.RevisionDetailOut,
+    summary="What a revision of a report says",
+)
+def one_report_revision(request: ScopedRequest, report: int, number: int) -> dict[str, Any]:
+    """All of it but its sites; a provider reads its own part."""
+    return schemas.revision_detail(_told(request, report, number))
+
+
+@router.get("/reports/{report}/revisions/{number}/diff", response=schemas.DiffOut, summary="What a revision changed")
+def diff_report_revision(request: ScopedRequest, report: int, number: int) -> dict[str, Any]:
+    """Milliseconds by class and site, figures, verdicts, credits, and what brought it."""
+    told = _told(request, report, number)
+    parts = {part.provider.slug: part.diff for part in told.parts}
+    return {"number": told.revision.number, "causes": told.causes, "parts": parts}
+
+
+@router.get("/reports/{report}/revisions/{number}/sites", response=schemas.PlacePage, summary="Sites of a revision")
+def list_report_sites(
+    request: ScopedRequest, report: int, number: int, limit: int = 100, cursor: str | None = None
+) -> dict[str, Any]:
+    """A line a site and objective, the worst first in each objective."""
+    places = dump(_told(request, report, number).paper)["places"]
+    if cursor and not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
+        raise Invalid("This cursor is not one of ours.", details={"cursor": "take it from `next`"})
+    first, size = int(cursor or 0), min(max(limit, 1), LIMIT_MAX)
+    more = first + size < len(places)
+    return {"items": places[first : first + size], "next": str(first + size) if more else None}
+
+
+@router.post("/reports/{report}/decide", response={202: schemas.ReportOut}, summary="Decide on a figure")
+@dangerous("report.decide")
+def decide_report(request: ScopedRequest, report: int, body: schemas.FigureIn) -> Status[dict[str, Any]]:
+    """Settle what the facts leave open, with a reason; the report is made anew with it. 409 where nothing is open."""
+    row = get_report(scope=request.who, pk=report)
+    reports.decide_figure(actor=request.who, rights=request.rights, report=row, **body.dict())
+    return Status(202, schemas.report_out(get_report(scope=request.who, pk=report)))
+
+
+def _told(request: ScopedRequest, pk: int, number: int) -> Told:
+    told = revision_of(get_report(scope=request.who, pk=pk), max(number, 0))
+    assert told is not None  # a number was named
+    return told
