@@ -28,8 +28,8 @@ class FigureIn(Schema):
 
 
 class ReportOut(Schema):
-    """A report. `state` is provisional, final or restated, and empty until it is made; `making` says whether that goes on,
-    `problem` why it failed. `revision` is the newest one."""
+    """A report. `state` is provisional, final or restated, and empty until it is made; `making` says whether that goes
+    on, `problem` why it failed. `revision` is the newest one."""
 
     id: int
     contract: str

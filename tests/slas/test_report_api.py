@@ -1,5 +1,6 @@
 """Reports over the API: asked for, read revision by revision, sites by page, decided on; each side its own part."""
 
+import re
 from typing import Any
 
 import pytest
@@ -56,4 +57,4 @@ def test_a_provider_reads_its_own_part(promised, api_client):  # noqa: F811
     for rest in ("", "/revisions", "/revisions/1", "/revisions/1/diff", "/revisions/1/sites"):
         response = client.get(f"{AT}/{report.pk}{rest}")
         assert response.status_code == 200
-        assert b"bad" not in response.content.lower()
+        assert not re.search(rb"\bbad\b", response.content.lower())  # digests may hold these letters
