@@ -25,6 +25,7 @@ APART = tuple(
         "maintenance",
         "contracts",
         "reports",
+        *("outages", "disputes", "budgets", "burn-alerts"),
     )
 )
 OF_A_SITE = [
