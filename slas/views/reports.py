@@ -16,7 +16,7 @@ from fleet.kit.errors import Conflict, Invalid, NotFound
 from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
 from slas.exports.sheets import csv_of, json_of, xlsx_of
-from slas.models import Report, ReportPart
+from slas.models import Report, ReportPart, ReportRevision
 from slas.periods import month_of
 from slas.present import reports as present
 from slas.selectors.contracts import contracts_in, get_contract
@@ -76,11 +76,11 @@ def report_decide(request: ScopedRequest, pk: int) -> HttpResponse:
 def report_site(request: ScopedRequest, pk: int, slug: str) -> HttpResponse:
     """One site within a revision: classes, pieces of time, and what proves each. Raises NotFound."""
     report = get_report(scope=request.who, pk=pk)
-    told = _told(request, report)
-    found = site_month(report, told.revision, slug)
+    revision = _revision(request, report)
+    found = site_month(report, revision, slug)
     context = {
         "report": report,
-        "revision": told.revision,
+        "revision": revision,
         "period": present.period_words(report.period),
         "site": found,
         "rows": present.measured_rows(found),
@@ -103,12 +103,26 @@ def report_export(request: ScopedRequest, pk: int, kind: str) -> HttpResponse:
 
 
 # ------------------------------------------------------------------------------------------------------------
-def _told(request: ScopedRequest, report: Report) -> Told:
+def _number(request: ScopedRequest) -> int | None:
     text = request.GET.get("revision", "")
-    told = revision_of(report, int(text) if text.isdecimal() and len(text) < 10 else None)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def _told(request: ScopedRequest, report: Report) -> Told:
+    told = revision_of(report, _number(request))
     if told is None:
         raise NotFound("It is not made yet.")
     return told
+
+
+def _revision(request: ScopedRequest, report: Report) -> ReportRevision:
+    """The same without what it says, which may be of thousands of sites."""
+    number = _number(request)
+    found = revisions_of(report)
+    revision = (found if number is None else found.filter(number=number)).first()
+    if revision is None:
+        raise NotFound("There is no such revision.")
+    return revision
 
 
 def _list(request: ScopedRequest, *, error: str = "", typed: dict[str, str] | None = None) -> HttpResponse:

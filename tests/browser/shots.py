@@ -77,6 +77,7 @@ SCREENS = {
     "sla-outages": "/slas/outages/",
     "sla-outage": "/slas/outages/1/",
     "sla-disputes": "/slas/disputes/?state=all",
+    "sla-reports": "/slas/reports/",
     "site-budget": f"/slas/sites/{SITE}/budget/",
     "site-outages": f"/sites/{SITE}/outages/",
     "providers": "/providers/",
