@@ -5,18 +5,17 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from celery import current_app, shared_task
+from celery import shared_task
 from celery.signals import worker_shutdown
-from django.conf import settings
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from fleet.kit import signing
 from sites.agent_client import PollResult
 from sites.beside import Beside
 from sites.deliverer import Deliverer, Signing
+from sites.hinting import Hinting
 from sites.poller import Poller
 from sites.puller import Puller
 from sites.renewer import Renewer
@@ -34,8 +33,7 @@ _poller: Poller | None = None
 _beside: list[Beside] = []
 _identity: signing.ServiceIdentity | None = None
 _ask_again_at = 0.0
-HINT_EVERY_S: Final = 0.2
-_hinted_at = 0.0
+_hinting: Hinting | None = None
 
 
 def the_poller() -> Poller:
@@ -43,7 +41,7 @@ def the_poller() -> Poller:
 
     Raises SignerAway or SignerRefused: without one nobody is polled, rather than every site found unreachable.
     """
-    global _poller, _identity, _ask_again_at  # noqa: PLW0603  (one process, one loop, for its whole life)
+    global _poller, _hinting, _identity, _ask_again_at  # noqa: PLW0603  (one process, one loop, for its whole life)
     now = timezone.now()
     if _identity is None or (now >= _identity.issued.half_life and time.monotonic() >= _ask_again_at):
         _ask_again_at = time.monotonic() + 60
@@ -60,7 +58,8 @@ def the_poller() -> Poller:
         _poller.start()
         reach = int(os.environ.get("ARCHIPELAGO_POLLER", "0")), *_poller.reach
         deliverer = Deliverer(*reach)
-        _beside.extend((Puller(*reach), Renewer(*reach), Signing(*reach, then=deliverer.wake), deliverer))
+        _hinting = Hinting(*reach)
+        _beside.extend((Puller(*reach), Renewer(*reach), Signing(*reach, then=deliverer.wake), deliverer, _hinting))
         for thread in _beside:
             thread.start()
     return _poller
@@ -94,24 +93,8 @@ def poll_sites(site_ids: list[int]) -> None:
 
 
 def _record(results: Sequence[PollResult]) -> None:
-    if record_reports(results, poller=POLLER_NAME):
-        hint()
-
-
-def hint() -> None:
-    """Sites said something new of their documents: start the task that waits for that, rather than at its next beat.
-
-    A hint that is lost costs half a second.
-    """
-    global _hinted_at  # noqa: PLW0603  (a process's own pace)
-    now = time.monotonic()
-    if now - _hinted_at < HINT_EVERY_S:
-        return
-    _hinted_at = now
-    try:
-        current_app.send_task(settings.DOCUMENTS_WATCHED_BY, expires=1, retry=False)
-    except OperationalError:
-        logger.info("the broker is away: the next beat it is")
+    if record_reports(results, poller=POLLER_NAME) and _hinting is not None:
+        _hinting.tell()
 
 
 @shared_task(time_limit=300)
