@@ -16,6 +16,7 @@ from fleet.kit.tenancy import job, scope
 from fleet.people.models import User
 from fleet.people.services import make_user
 from fleet.stack.demo.company import COMPANY, HOST_SITE_UUID, MAIL_DOMAIN, PROVIDERS, USERS
+from fleet.stack.demo.contracts import make_contracts
 from fleet.stack.demo.fleet import has_identities, write_fleet_files, write_join
 from fleet.stack.demo.rollouts import begin_rollout
 from fleet.stack.demo.sites import NAMESPACE, SMALL_FLEET, DemoSite, demo_sites
@@ -62,6 +63,7 @@ def seed(state: State, *, number: int, port: int, password: str) -> dict[str, in
         write_join(state, joins[UUID(HOST_SITE_UUID)])
     _people(_Notes(state), providers, password)
     begin_rollout(ACTOR)
+    make_contracts(ACTOR)
     return counts
 
 
