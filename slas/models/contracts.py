@@ -1,5 +1,7 @@
 """Contracts: what was agreed, version by version. Nothing of a version is ever changed."""
 
+from datetime import datetime
+
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -68,6 +70,10 @@ class Segment(models.Model):
 
     def __str__(self) -> str:
         return f"segment of version {self.version_id} from {self.begins}"
+
+    def touches(self, begins: datetime, ends: datetime) -> bool:
+        """Whether it has any of `[begins, ends)`."""
+        return self.begins < ends and (self.ends is None or self.ends > begins)
 
 
 class SiteTraits(models.Model):

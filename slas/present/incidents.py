@@ -173,12 +173,28 @@ def _journal(found: Evidence) -> Iterator[Entry]:
             row.mapped_at,
             "refresh" if row.kind == "start" else "notes",
             "The machine began" if row.kind == "start" else f"The site wrote: {row.kind}",
-            " ".join(filter(None, [boot, evidence_text(row.body)[:160]])),
+            " ".join(filter(None, [boot, _said(row.body)[:160]])),
             "Site's journal",
             envelope,
             href,
             row.envelope.received_at,
         )
+
+
+def _said(body: Mapping[str, Any]) -> str:
+    """What an entry says, name by name; lists of things by their number, and nothing of what is empty."""
+    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in body.items() if _value(value))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        plain = all(isinstance(one, str) for one in value)
+        return ", ".join(value) if plain else f"({len(value)})"
+    if isinstance(value, Mapping):
+        return f"({len(value)})"
+    return "" if value is None else str(value)
 
 
 def _circumstances(found: Evidence) -> Iterator[Entry]:

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from slas.currencies import PLACES
 from slas.exports.words import duration
 from slas.models import Report
 from slas.periods import month_text
 from slas.present.incidents import CAUSES, CHARGED_TO, KINDS
-from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, month_words, span_words
+from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, month_words, span_words
 from slas.reporting.paper import Paper, Place, Promise, Restored
 from slas.reporting.saying import owed, sentence_of, verdict_of
 from slas.rounding import percent_2
@@ -254,7 +253,7 @@ def _promise(one: Promise, told: Told) -> dict[str, Any]:
         "without": [
             {"label": EXCLUSIONS[bare.kind], "measured": percent_2(bare.shares.measured)} for bare in one.without
         ],
-        "fee": f"{one.fee:.{PLACES[one.currency]}f}",
+        "fee": money(one.fee, one.currency),
         "part": percent_2(one.part),
         "is_open": is_open(one),
         **_shares(one),

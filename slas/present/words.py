@@ -1,6 +1,9 @@
 """Names of SLAs as people say them."""
 
+from decimal import Decimal
 from typing import Final
+
+from slas.currencies import PLACES
 
 MEASURES: Final = {
     "availability": "Availability",
@@ -28,6 +31,11 @@ MONTHS: Final = (
 def month_words(text: str) -> str:
     """`2026-11` as November 2026."""
     return f"{MONTHS[int(text[5:7]) - 1]} {text[:4]}"
+
+
+def money(amount: Decimal, currency: str) -> str:
+    """An amount with as many decimal places as its currency has."""
+    return f"{amount:.{PLACES[currency]}f}"
 
 
 def trimmed(number: str) -> str:

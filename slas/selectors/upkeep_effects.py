@@ -52,7 +52,7 @@ def effects_of(
     found = []
     for contract in contracts_in(who):
         version = version_as_of(contract)
-        segments = [one for one in version.segments.all() if one.provider_id == provider_id and _touches(one, *span)]
+        segments = [one for one in version.segments.all() if one.provider_id == provider_id and one.touches(*span)]
         if not segments:
             continue
         places: dict[int, dict[int, Covered]] = defaultdict(dict)
@@ -62,10 +62,6 @@ def effects_of(
             if places[segment.pk]:
                 found.append(_effect(contract.name, version.zone, segment, places[segment.pk], span, asked_at, but))
     return found
-
-
-def _touches(segment: Segment, begin: datetime, end: datetime) -> bool:
-    return segment.begins < end and (segment.ends is None or segment.ends > begin)
 
 
 def _effect(

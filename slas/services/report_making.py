@@ -12,20 +12,30 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from fleet.kit import live
 from fleet.kit.clock import database_now
 from fleet.kit.errors import NotFound
 from fleet.kit.tenancy import DEFAULT, job, scope
-from slas.models import Adjustment, Contract, Finding, IncidentSpan, Report, ReportPart, ReportRevision, Segment
+from slas.models import (
+    Adjustment,
+    Contract,
+    ContractVersion,
+    Finding,
+    IncidentSpan,
+    Report,
+    ReportPart,
+    ReportRevision,
+    Segment,
+)
 from slas.periods import begin_of, month_of, month_text
 from slas.reporting.diffing import difference
 from slas.reporting.paper import Paper, digest, dump, load, parts_of, says_the_same
 from slas.selectors.contracts import versions_of
 from slas.selectors.papers import paper_of
 from slas.selectors.reports import decisions_of
-from slas.services.reports import touches, want
+from slas.services.reports import want
 from slas.states import Life
 
 logger = logging.getLogger(__name__)
@@ -36,6 +46,7 @@ BACK: Final = 3
 # Facts are recorded a little before they are noted: what changed shortly before a look is looked at again.
 OVERLAP: Final = timedelta(seconds=90)
 _LOCK: Final = 0x534C_5250
+SETTLED: Final = (Life.FINAL, Life.RESTATED)
 
 
 def grace() -> timedelta:
@@ -74,7 +85,7 @@ def keep_reports() -> int:
     with scope(MAKER):
         now = database_now()
         _begin_months(now)
-        return sum(want(row.pk, MAKER.name, now) for row in Report.objects.filter(wanted_at=None) if _is_due(row, now))
+        return sum(want(pk, MAKER.name, now) for pk in _due(now).values_list("pk", flat=True))
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -86,36 +97,36 @@ def _begin_months(now: datetime) -> None:
         this = month_of(now, version.zone)
         for month in range(this - BACK, this):
             begins, ends = begin_of(month, version.zone), begin_of(month + 1, version.zone)
-            if any(touches(one, begins, ends) for one in version.segments.all()):
+            if any(one.touches(begins, ends) for one in version.segments.all()):
                 Report.objects.get_or_create(
                     contract=contract, period=month_text(month), defaults={"begins": begins, "ends": ends}
                 )
 
 
-def _is_due(report: Report, now: datetime) -> bool:
-    if not report.state:
-        return not report.problem and report.ends <= now
-    if report.state == Life.PROVISIONAL:
-        return report.ends + grace() <= now
-    assert report.looked_at is not None  # it was made
-    since = report.looked_at - OVERLAP
-    if report.due_at is not None and report.due_at > since:
-        return True
-    return report.contract.versions.filter(made_at__gt=report.looked_at).exists() or _is_corrected(report, since)
+def _due(now: datetime) -> QuerySet[Report]:
+    """Those that were never made, whose grace is over, or that rest on what has changed since they were computed."""
+    first = Q(state="", problem="", ends__lte=now)
+    final = Q(state=Life.PROVISIONAL, ends__lte=now - grace())
+    versions = ContractVersion.objects.filter(contract=OuterRef("contract"), made_at__gt=OuterRef("looked_at"))
+    changed = Q(due_at__gt=F("looked_at") - OVERLAP) | Q(Exists(versions)) | _corrected()
+    return Report.objects.filter(first | final | Q(state__in=SETTLED) & changed, wanted_at=None)
 
 
-def _is_corrected(report: Report, since: datetime) -> bool:
+def _corrected() -> Q:
     """Whether anybody corrected a cause, or granted a dispute, of an outage within the report since then."""
-    providers = Segment.objects.filter(contract=report.contract_id).values("provider")
+    since = OuterRef("looked_at") - OVERLAP
+    providers = Segment.objects.filter(contract=OuterRef(OuterRef("contract"))).values("provider")
     spans = IncidentSpan.objects.filter(
-        Q(valid_to=None) | Q(valid_to__gt=report.begins), valid_from__lt=report.ends, superseded_at=None
+        Q(valid_to=None) | Q(valid_to__gt=OuterRef(OuterRef("begins"))),
+        incident=OuterRef("incident"),
+        valid_from__lt=OuterRef(OuterRef("ends")),
+        superseded_at=None,
     )
-    corrections = Finding.objects.filter(is_correction=True, at__gt=since, provider__in=providers)
-    granted = Adjustment.objects.filter(recorded_at__gt=since, provider__in=providers)
-    return (
-        corrections.filter(incident__in=spans.values("incident")).exists()
-        or granted.filter(valid_from__lt=report.ends, valid_to__gt=report.begins).exists()
+    corrections = Finding.objects.filter(Exists(spans), is_correction=True, at__gt=since, provider__in=providers)
+    granted = Adjustment.objects.filter(
+        recorded_at__gt=since, provider__in=providers, valid_from__lt=OuterRef("ends"), valid_to__gt=OuterRef("begins")
     )
+    return Q(Exists(corrections)) | Q(Exists(granted))
 
 
 def _make(pk: int) -> bool:
@@ -128,7 +139,7 @@ def _make(pk: int) -> bool:
         return False
     now = database_now()
     before = ReportRevision.objects.filter(report=report).order_by("-number").first()
-    is_settled = report.state in {Life.FINAL, Life.RESTATED}
+    is_settled = report.state in SETTLED
     state = Life.RESTATED if is_settled else Life.FINAL if report.ends + grace() <= now else Life.PROVISIONAL
     number = before.number + 1 if before else 1
     paper = paper_of(
@@ -167,7 +178,7 @@ def _make(pk: int) -> bool:
 
 def _providers_of(report: Report, version: int) -> dict[str, int]:
     segments = Segment.objects.filter(contract=report.contract_id, version__number=version).select_related("provider")
-    return {one.provider.name: one.provider_id for one in segments if touches(one, report.begins, report.ends)}
+    return {one.provider.name: one.provider_id for one in segments if one.touches(report.begins, report.ends)}
 
 
 def _parts_of(revision: ReportRevision | None) -> dict[str, Paper]:

@@ -8,7 +8,7 @@ from fleet.kit import audit
 from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import Rights, Scope, scope
-from slas.models import Contract, ContractVersion, Decision, Report, Segment
+from slas.models import Contract, ContractVersion, Decision, Report
 from slas.periods import PeriodError, span_of
 from slas.reporting.paper import Promise
 from slas.selectors.contracts import version_as_of
@@ -93,14 +93,9 @@ def _span(version: ContractVersion, period: str, now: datetime) -> tuple[datetim
         raise Invalid(str(error), details={"period": str(error)}) from None
     if begins >= now:
         raise Invalid("It has not begun.", details={"period": "It has not begun."})
-    if not any(touches(one, begins, ends) for one in version.segments.all()):
+    if not any(one.touches(begins, ends) for one in version.segments.all()):
         raise Invalid("Nothing is agreed in that time.", details={"period": "Nothing is agreed in that time."})
     return begins, ends
-
-
-def touches(segment: Segment, begins: datetime, ends: datetime) -> bool:
-    """Whether a segment has any of `[begins, ends)`."""
-    return segment.begins < ends and (segment.ends is None or segment.ends > begins)
 
 
 def _figure(value: object) -> Decimal:

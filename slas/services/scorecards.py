@@ -64,17 +64,13 @@ def _due(now: datetime) -> list[tuple[ContractVersion, int]]:
         this = month_of(now, version.zone)
         for month in range(this, this - MONTHS, -1):
             begin, end = begin_of(month, version.zone), begin_of(month + 1, version.zone)
-            wanted = {one.provider_id for one in version.segments.all() if _touches(one, begin, end)}
+            wanted = {one.provider_id for one in version.segments.all() if one.touches(begin, end)}
             rows = kept[contract.pk][month_text(month)]
             if {row.provider_id for row in rows} != wanted or any(
                 _is_due(row, version, corrected, now) for row in rows
             ):
                 found.append((version, month))
     return found
-
-
-def _touches(segment: Segment, begin: datetime, end: datetime) -> bool:
-    return segment.begins < end and (segment.ends is None or segment.ends > begin)
 
 
 def _is_due(row: Scorecard, version: ContractVersion, corrected: datetime | None, now: datetime) -> bool:
@@ -89,7 +85,7 @@ def _is_due(row: Scorecard, version: ContractVersion, corrected: datetime | None
 def _keep(version: ContractVersion, month: int, now: datetime) -> None:
     """Compute a month, and put it in the place of what was kept."""
     begin, end = begin_of(month, version.zone), begin_of(month + 1, version.zone)
-    segments = {one.pk: one for one in version.segments.all() if _touches(one, begin, end)}
+    segments = {one.pk: one for one in version.segments.all() if one.touches(begin, end)}
     lines: dict[int, list[dict[str, Any]]] = {one.provider_id: [] for one in segments.values()}
     for result in figures_of(version.contract, begin, end, now).results:
         segment = segments.get(result.segment_id)

@@ -11,6 +11,7 @@ from fleet.kit.http import ScopedRequest
 from slas.models import ContractVersion
 from slas.present.contracts import bars_of, changes_between, promises_of
 from slas.present.editor import capped_words
+from slas.present.words import money
 from slas.selectors.contracts import contracts_in, get_contract, versions_of
 from slas.views.budgets import contract_lines
 
@@ -46,7 +47,15 @@ def contract_detail(request: ScopedRequest, slug: str) -> HttpResponse:
         "shown": shown,
         "before": before,
         "changes": changes_between(before, shown) if before else None,
-        "segments": [{"segment": one, "promises": promises_of(one), "capped": _capped(one.terms)} for one in segments],
+        "segments": [
+            {
+                "segment": one,
+                "fee": money(one.fee, one.currency),
+                "promises": promises_of(one),
+                "capped": _capped(one.terms),
+            }
+            for one in segments
+        ],
         "bars": bars,
         "lines": contract_lines(request.who, contract=contract.pk),
         "here": reverse("sla_contract_budget", args=[slug]),
