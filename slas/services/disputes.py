@@ -21,6 +21,8 @@ from slas.services.incidents import side_of
 from slas.states import CHARGED, Cause, Charged, DisputeState, Side, Step
 
 FILE: Final = ((Side.PROVIDER, "dispute.file"),)
+# Filed and withdrawn again and again, evidence would fill the disk: everything of a trail is kept.
+MOST_CLAIMS: Final = 5
 # What a provider may claim: a cause that is its own is no claim, and neither is one that nobody knows.
 CLAIMABLE: Final = tuple(one for one in Cause if CHARGED[one] != Charged.PROVIDER and one != Cause.UNKNOWN)
 
@@ -61,6 +63,8 @@ def file_dispute(
         why = why_of([incident.pk]).get((incident.pk, row.provider_id))
         if row.is_whole and why is not None and why.cause == cause:
             raise Conflict("That is the cause that counts already.")
+        if Dispute.objects.filter(incident=incident, provider=row.provider_id).count() >= MOST_CLAIMS:
+            raise Conflict(f"This outage was disputed {MOST_CLAIMS} times: speak of it in the comments.")
         try:
             with transaction.atomic():
                 row.save(force_insert=True)

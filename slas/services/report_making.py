@@ -55,9 +55,13 @@ def grace() -> timedelta:
 
 
 def make_wanted(most: int = MOST) -> int:
-    """Make what is wanted, at most so many; returns how many were looked at. Opens its own scopes."""
+    """Make what is wanted, at most so many; returns how many were looked at. Opens its own scopes.
+
+    Those that were begun before come last: one that kills its worker each time holds up no other.
+    """
     with scope(MAKER):
-        wanted = list(Report.objects.exclude(wanted_at=None).order_by("wanted_at").values_list("pk", flat=True)[:most])
+        found = Report.objects.exclude(wanted_at=None).order_by(F("started_at").asc(nulls_first=True), "wanted_at")
+        wanted = list(found.values_list("pk", flat=True)[:most])
     return sum(make_one(pk) for pk in wanted)
 
 

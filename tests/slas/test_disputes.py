@@ -16,7 +16,7 @@ from slas.selectors.disputes import disputes_in, get_dispute
 from slas.selectors.figures import figures_of
 from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
-from slas.services.disputes import attach_file, file_dispute, withdraw_dispute
+from slas.services.disputes import MOST_CLAIMS, attach_file, file_dispute, withdraw_dispute
 from tests.database import rows
 from tests.slas.factories import DECEMBER, NOVEMBER, TEST, make_contract, segment, states, tenures
 
@@ -260,6 +260,13 @@ def test_files_are_few_small_and_of_known_kinds(incident, provider):
         attach("note.txt", f"note {number}".encode())
     with pytest.raises(Conflict, match="at most 5"):
         attach("one more.txt", b"one more")
+
+
+def test_a_provider_cannot_fill_the_disk_by_filing_and_withdrawing(incident, provider):
+    for _ in range(MOST_CLAIMS):
+        withdraw_dispute(actor=provider[0], rights=provider[1], dispute=filed(provider, incident))
+    with pytest.raises(Conflict, match="5 times"):
+        filed(provider, incident)
 
 
 def test_kinds_are_told_by_bytes():

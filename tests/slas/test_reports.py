@@ -227,6 +227,17 @@ def test_what_a_killed_worker_began_is_made_anew(promised, monkeypatch):
     assert standing(report).state == "final"
 
 
+def test_one_that_kills_its_worker_each_time_holds_up_no_other(promised, monkeypatch):
+    ask()
+    with monkeypatch.context() as patch:
+        patch.setattr(report_making, "paper_of", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_wanted(1)
+    other = ask(f"{BEGIN:%Y-%m-%d}..{BEGIN:%Y-%m-%d}")
+    assert make_wanted(1) == 1
+    assert standing(other).state == "final"
+
+
 def _killed(*_: Any, **__: Any) -> Paper:
     raise KeyboardInterrupt
 
