@@ -19,7 +19,7 @@ from fleet.kit.tenancy import DEFAULT, job, scope
 from slas.crediting import credit_of, part_of
 from slas.engine import Verdict
 from slas.measuring import Result, SiteFigures
-from slas.models import Contract, ContractVersion, Finding, Scorecard, Segment
+from slas.models import Adjustment, Contract, ContractVersion, Finding, Scorecard, Segment
 from slas.periods import begin_of, month_of, month_text
 from slas.rounding import percent_2, percent_4
 from slas.selectors.contracts import versions_of
@@ -52,7 +52,7 @@ def keep_scorecards(most: int = MOST) -> int:
 
 
 def _due(now: datetime) -> list[tuple[ContractVersion, int]]:
-    corrected = Finding.objects.filter(is_correction=True).aggregate(at=Max("at"))["at"]
+    corrected = _corrected_at()
     kept: dict[int, dict[str, list[Scorecard]]] = defaultdict(lambda: defaultdict(list))
     for row in Scorecard.objects.defer("lines"):
         kept[row.contract_id][row.month].append(row)
@@ -71,6 +71,13 @@ def _due(now: datetime) -> list[tuple[ContractVersion, int]]:
             ):
                 found.append((version, month))
     return found
+
+
+def _corrected_at() -> datetime | None:
+    """When anybody last corrected a cause, or granted a dispute."""
+    found = Finding.objects.filter(is_correction=True).aggregate(at=Max("at"))["at"]
+    granted = Adjustment.objects.aggregate(at=Max("recorded_at"))["at"]
+    return max(filter(None, (found, granted)), default=None)
 
 
 def _is_due(row: Scorecard, version: ContractVersion, corrected: datetime | None, now: datetime) -> bool:

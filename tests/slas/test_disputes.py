@@ -17,7 +17,8 @@ from slas.selectors.figures import figures_of
 from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
 from slas.services.disputes import MOST_CLAIMS, attach_file, file_dispute, withdraw_dispute
-from tests.database import rows
+from slas.services.scorecards import keep_scorecards
+from tests.database import OWNER, rows
 from tests.slas.factories import DECEMBER, NOVEMBER, TEST, make_contract, segment, states, tenures
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -105,6 +106,17 @@ def test_a_part_that_is_granted_is_excluded_and_the_cause_of_the_rest_stays(inci
             ("adjusted", "operator"),
         ]
         assert Dispute.objects.get().state == "adjusted"
+
+
+def test_a_part_that_is_granted_makes_scorecards_due(incident, provider, manager):
+    make_contract(segment("nord"))
+    keep_scorecards()
+    for table, column in (("slas_scorecard", "as_of"), ("slas_contractversion", "made_at")):
+        rows(f"UPDATE {table} SET {column} = {column} - interval '6 minutes'", using=OWNER)
+    assert keep_scorecards() == 0
+    dispute = filed(provider, incident)
+    decided(manager, dispute, "adjusted", begins=at(11), ends=at(11.5), cause="operator_change")
+    assert keep_scorecards() > 0
 
 
 def test_a_rejected_or_withdrawn_one_changes_no_figure(incident, provider, manager):
