@@ -6,9 +6,10 @@ The form of what is signed is checked or made here, so that neither key's signat
 import base64
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
-from asn1crypto.cms import CMSAttributes
+from asn1crypto.core import Any as AnyValue
+from asn1crypto.core import ObjectIdentifier, OctetString, Sequence, SetOf
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,6 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fleet.signer.authority import Report, SignerError
 from fleet.signer.keys import KeyStore, Leaf
 from slas.envelope import told
+
+# RFC 5652, 11.1, 11.2 and 4.
+_CONTENT_TYPE: Final = "1.2.840.113549.1.9.3"
+_MESSAGE_DIGEST: Final = "1.2.840.113549.1.9.4"
+_DATA: Final = "1.2.840.113549.1.7.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,27 @@ def report_keys(store: KeyStore) -> dict[str, Any]:
     }
 
 
+class _Values(SetOf):
+    _child_spec = AnyValue
+
+
+class _Attribute(Sequence):
+    _fields = [("type", ObjectIdentifier), ("values", _Values)]
+
+
+class _Attributes(SetOf):
+    """Read by numbers: asn1crypto's own names are a table for the whole process, which pyHanko adds to."""
+
+    _child_spec = _Attribute
+
+
 def _check_attributes(content: bytes) -> None:
     """Raises SignerError unless these are the signed attributes of a CMS signature over data, by SHA-256."""
     try:
-        attributes = CMSAttributes.load(content, strict=True)
-        found = {one["type"].native: list(one["values"].native) for one in attributes}
-        fits = found.get("content_type") == ["data"] and [len(one) for one in found["message_digest"]] == [32]
+        found = {one["type"].dotted: list(one["values"]) for one in _Attributes.load(content, strict=True)}
+        kinds = [one.parse(ObjectIdentifier).dotted for one in found[_CONTENT_TYPE]]
+        digests = [one.parse(OctetString).native for one in found[_MESSAGE_DIGEST]]
+        fits = kinds == [_DATA] and [len(one) for one in digests] == [32]
     except (ValueError, TypeError, KeyError):
         fits = False
     if not fits:

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import DEFAULT, Scope
-from sites.models import Acknowledgement, ComponentSpan, Outage, Site, SiteTenure, StateInterval
+from sites.models import Acknowledgement, ComponentSpan, Site, SiteTenure, StateInterval
 
 
 def open_acknowledgement(site: Site) -> Acknowledgement | None:
@@ -45,12 +45,6 @@ def component_spans_of(site: Site, *, since: datetime) -> list[ComponentSpan]:
     """Which components it ran since then and just before, by what stands, oldest first; the newest 200."""
     found = site.component_spans.filter(superseded_at=None).filter(Q(valid_to=None) | Q(valid_to__gte=since))
     return list(found.select_related("component_set").order_by("-valid_from", "-id")[:200])[::-1]
-
-
-def outages_of(site: Site, *, since: datetime) -> list[Outage]:
-    """Outages that touch the time since then, newest first."""
-    found = site.outages.filter(superseded_at=None).filter(Q(valid_to=None) | Q(valid_to__gt=since))
-    return list(found.order_by("-valid_from"))
 
 
 def audit_of(site: Site, *, limit: int = 50) -> list[AuditEntry]:

@@ -37,7 +37,6 @@ from sites.selectors.one_site import (
     component_spans_of,
     intervals_of,
     open_acknowledgement,
-    outages_of,
     resolution_for,
     samples_of,
 )
@@ -76,7 +75,7 @@ def site_detail(request: ScopedRequest, slug: str) -> HttpResponse:
 
 
 def _live_context(request: ScopedRequest, site: Site, chosen: str) -> dict[str, Any]:
-    """What changes by itself: state, time line, outages, components, workloads."""
+    """What changes by itself: state, time line, components, workloads."""
     until = utc_now()
     since = until - timedelta(seconds=RANGES[chosen])
     intervals = intervals_of(site, since=since, until=until)
@@ -103,7 +102,6 @@ def _live_context(request: ScopedRequest, site: Site, chosen: str) -> dict[str, 
             {"row": row, "lasted_s": row.lasted_s(until), "evidence": evidence_text(row.evidence)}
             for row in reversed(intervals[-INTERVALS_LISTED:])
         ],
-        "outages": [{"row": row, "lasted_s": row.lasted_s(until)} for row in outages_of(site, since=since)],
         "may_poll": site.life == "active" and may_on(request.rights, "site.poll", site),
         "may_take": kind in ("down", "degraded", "unreachable") and may_on(request.rights, "site.acknowledge", site),
         "may_change": may_on(request.rights, "site.change", site),

@@ -24,24 +24,27 @@ SEE = {
 }
 FLEET = {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
 FLEET |= {"rollout.plan", "rollout.run", "webhook.change", "contract.change"}
+FLEET |= {"report.make", "report.decide"}
 MAY = {
     "viewer": SEE,
     "operator": SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold"}
     | {"rollout.plan", "rollout.run", "rollout.hold"}
-    | {"outage.acknowledge", "outage.comment", "maintenance.plan"},
+    | {"outage.acknowledge", "outage.comment", "maintenance.plan", "report.make"},
     "manager": SEE
     | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"}
-    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"},
+    | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
+    | {"dispute.decide", "report.make", "report.decide"},
     "admin": SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"rollout.approve", "rollout.hold"}
     | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
+    | {"dispute.decide"}
     | FLEET,
     "provider_viewer": SEE,
     "provider_operator": SEE
     | {"site.poll", "site.acknowledge", "rollout.hold", "rollout.approve"}
-    | {"outage.respond", "maintenance.request", "maintenance.consent"},
+    | {"outage.respond", "maintenance.request", "maintenance.consent", "dispute.file"},
 }
 
 

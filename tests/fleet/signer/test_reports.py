@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyhanko.sign  # noqa: F401  (adds names to asn1crypto's table, which is made at its first use)
 import pytest
 from asn1crypto.cms import CMSAttribute, CMSAttributes
 from cryptography import x509
