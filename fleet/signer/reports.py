@@ -65,15 +65,15 @@ def report_keys(store: KeyStore) -> dict[str, Any]:
     }
 
 
-class _Values(SetOf):
+class _Values(SetOf):  # type: ignore[misc]  # asn1crypto has no types
     _child_spec = AnyValue
 
 
-class _Attribute(Sequence):
+class _Attribute(Sequence):  # type: ignore[misc]
     _fields = [("type", ObjectIdentifier), ("values", _Values)]
 
 
-class _Attributes(SetOf):
+class _Attributes(SetOf):  # type: ignore[misc]
     """Read by numbers: asn1crypto's own names are a table for the whole process, which pyHanko adds to."""
 
     _child_spec = _Attribute
