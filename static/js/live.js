@@ -1,9 +1,9 @@
 // The page's one websocket: deltas, hints and heartbeats become DOM events; loss of it is shown and healed.
 //
-// Events on document: "live:deltas" (detail: deltas), "live:hints" (detail: hints), "live:resync" (after a reconnection), "live:state".
-// Elements with data-live="topic:pk ..." get the event "live" when a hint names them, or after a reconnection;
-// those with data-live-first too when the first connection stands, and "live:first" is emitted: what was hinted at
-// between the drawing of the page and then would be missed, and nothing may follow it.
+// Events on document: "live:deltas" (detail: deltas), "live:hints" (detail: hints), "live:resync", "live:state".
+// Elements with data-live="topic:pk ..." get the event "live" when a hint names them. With every new connection, the
+// first too, all of them get it and "live:resync" is emitted: what was said between the drawing of the page and the
+// connection was heard by nobody, and nothing need follow it.
 
 import { Throttle, linkState, retryDelay_ms } from "./link.js";
 import { ageText } from "./format.js";
@@ -14,7 +14,7 @@ const HINT_PAUSE_MS = 1000;
 const throttles = new WeakMap();
 let socket = null;
 let attempt = 0;
-let lost = false;
+let behind = true;
 let ended = null;
 let last_message_ms = null;
 let started_ms = performance.now();
@@ -54,14 +54,9 @@ function catchUp() {
 
 function onMessage(event) {
   const message = JSON.parse(event.data);
-  const isFirst = last_message_ms === null;
   last_message_ms = performance.now();
-  if (isFirst) {
-    emit("live:first");
-    document.querySelectorAll("[data-live-first]").forEach(poke);
-  }
-  if (lost) {
-    lost = false;
+  if (behind) {
+    behind = false;
     catchUp();
   }
   attempt = 0;
@@ -81,7 +76,7 @@ function end(why) {
 }
 
 function onClose() {
-  lost = true;
+  behind = true;
   socket = null;
   if (ended) return;
   setTimeout(connect, retryDelay_ms(attempt));
@@ -99,7 +94,7 @@ function connect() {
 /** A connection that went silent without closing is dropped, so that a new one is tried. */
 function dropSilent(state) {
   if (state === "stale" && socket && socket.readyState === WebSocket.OPEN) {
-    lost = true;
+    behind = true;
     socket.close();
   }
 }

@@ -188,6 +188,11 @@ async function resync() {
 async function start() {
   wire();
   document.addEventListener("live:deltas", onDeltas);
+  let behind = false;
+  const noteBehind = () => {
+    behind = true;
+  };
+  document.addEventListener("live:resync", noteBehind);
   try {
     fleet.load(await snapshot);
   } catch {
@@ -197,7 +202,9 @@ async function start() {
   // Deltas that came while the snapshot was under way are applied on top: the last of a site is the newest.
   fleet.apply(early);
   early = null;
+  document.removeEventListener("live:resync", noteBehind);
   document.addEventListener("live:resync", resync);
+  if (behind) resync();
   page.addEventListener("live", resync);
   paintFigures();
   paintForm();

@@ -189,7 +189,7 @@ function wire() {
   page.addEventListener("focusout", onFocus);
   document.addEventListener("htmx:afterSwap", drawAll);
   document.addEventListener("theme:change", drawAll);
-  for (const name of ["live:first", "live:resync"]) document.addEventListener(name, () => later.call());
+  document.addEventListener("live:resync", () => later.call());
   document.addEventListener("live:hints", ({ detail }) => {
     if (detail.some(([topic, pk]) => topic === "rollout" && String(pk) === page.dataset.rollout)) later.call();
   });

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.browser.conftest import SignIn
 from tests.browser.stage import NORTH, SOUTH, Stage
@@ -169,4 +169,25 @@ def test_a_silent_connection_shows_within_five_seconds_and_catches_up(stage: Sta
         stage.thaw_web()
     expect(page.locator("[data-stale-bar]")).to_be_hidden(timeout=WAIT_MS)
     expect(figure(page, "down")).to_have_text("1", timeout=WAIT_MS)
+    stage.settle()
+
+
+def test_what_happens_between_the_drawing_of_a_page_and_its_connection_is_shown(stage: Stage, sign_in: SignIn) -> None:
+    held: list[WebSocketRoute] = []
+    pages = [sign_in("noc") for _ in range(2)]
+    for page in pages:
+        page.route_web_socket("**/ws/live/", lambda connection: held.append(connection))
+    overview, site = pages
+    open_map(overview)
+    expect(figure(overview, "up")).to_have_text("7", timeout=WAIT_MS)
+    site.goto("/sites/north-0/")
+    expect(site.locator("#site-live .state").first).to_have_text("Up", timeout=WAIT_MS)
+    stage.fail("down", stage.sites["Oslo Depot"])
+    stage.wait_for_state("Oslo Depot", "down")
+    time.sleep(1.5)  # Whatever was still to be said of it has been said: nobody who connects now hears it.
+    assert figure(overview, "up").inner_text() == "7"
+    for connection in held:
+        connection.connect_to_server()
+    expect(figure(overview, "down")).to_have_text("1", timeout=WAIT_MS)
+    expect(site.locator("#site-live .state").first).to_have_text("Down", timeout=WAIT_MS)
     stage.settle()
