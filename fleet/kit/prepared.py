@@ -1,6 +1,6 @@
 """Statements that a session keeps planned: for small ones that are asked again and again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 import psycopg
@@ -9,7 +9,7 @@ from django.db import connections
 from fleet.kit.tenancy import DEFAULT
 
 
-def prepared(query: LiteralString, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+def prepared(query: LiteralString, params: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """The rows of a statement that is planned once a session, and not each time. Reads within the open scope.
 
     To plan a join of eight tables takes PostgreSQL 20 to 50 ms, whatever it finds. The plan that is kept knows no

@@ -1,16 +1,18 @@
 """The rows that a tick looks at: what is due, what may begin, what goes back, what is to be frozen or thawed.
 
-See engine/asks.py for what each list is. Each look is a step with what is known of its site, in one statement; whether
-sites run the exact standard is asked of fleet.standards for those looks alone.
+See engine/asks.py for what each list is. Which steps are looked at is found in their own table; each look is a step
+with what is known of its site, in one statement that is kept planned; whether sites run the exact standard is asked
+of fleet.standards for those looks alone.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 from django.db import connections
 from msgspec.structs import replace
 
+from fleet.kit.prepared import prepared
 from fleet.kit.tenancy import DEFAULT
 from fleet.rollouts.engine.asks import MAX_ROWS, Asks
 from fleet.rollouts.engine.facts import (
@@ -63,30 +65,40 @@ LEFT JOIN LATERAL (
     FROM rollouts_sitestep x JOIN rollouts_rollout q ON q.id = x.rollout_id
     WHERE x.site_id = st.site_id AND x.rollout_id <> st.rollout_id AND q.started_at IS NOT NULL
 ) o ON true
-WHERE st.rollout_id = %(rollout)s AND """
+WHERE st.id = ANY(%(ids)s)
+"""
 
 # Steps that are verified are looked at on every tick: proof may lie in the time of a report alone.
-_DUE = """(st.id IN (
-        SELECT id FROM rollouts_sitestep
-        WHERE rollout_id = %(rollout)s AND due_at <= %(now)s AND state <> 'queued'
-            AND (state <> ALL(%(ended)s) OR (%(watched)s AND (state = 'proven' OR state = 'failed')))
-        ORDER BY due_at LIMIT %(limit)s)
-    OR st.slot AND st.state IN ('verifying', 'rolling_back'))
-ORDER BY st.wave, st.id"""
-_QUEUED = """st.id IN (
-        SELECT id FROM rollouts_sitestep
-        WHERE rollout_id = %(rollout)s AND wave = ANY(%(waves)s) AND lane = %(lane)s AND state = 'queued'
-            AND (due_at IS NULL OR due_at <= %(now)s)
-            AND provider_id <> ALL(%(full_providers)s) AND region <> ALL(%(full_regions)s)
-        ORDER BY wave, id LIMIT %(limit)s)
-ORDER BY st.wave, st.id"""
-_UNDO = """st.id IN (
-        SELECT id FROM rollouts_sitestep
-        WHERE rollout_id = %(rollout)s AND wave = ANY(%(waves)s) AND state = ANY(%(states)s)
-        ORDER BY slot DESC, wave DESC, id LIMIT %(limit)s)
-ORDER BY st.slot DESC, st.wave DESC, st.id"""
-_TURN = """st.slot AND st.frozen <> %(frozen)s AND st.state = ANY(%(states)s)
-ORDER BY st.id LIMIT %(limit)s"""
+_DUE = """
+SELECT id, wave FROM (
+    (SELECT id, wave FROM rollouts_sitestep
+    WHERE rollout_id = %(rollout)s AND due_at <= %(now)s AND state <> 'queued'
+        AND (state <> ALL(%(ended)s) OR (%(watched)s AND (state = 'proven' OR state = 'failed')))
+    ORDER BY due_at LIMIT %(limit)s)
+    UNION
+    SELECT id, wave FROM rollouts_sitestep
+    WHERE rollout_id = %(rollout)s AND slot AND state IN ('verifying', 'rolling_back')
+) x ORDER BY wave, id
+"""
+_QUEUED = """
+SELECT id FROM rollouts_sitestep
+WHERE rollout_id = %(rollout)s AND wave = ANY(%(waves)s) AND lane = %(lane)s AND state = 'queued'
+    AND (due_at IS NULL OR due_at <= %(now)s)
+    AND provider_id <> ALL(%(full_providers)s) AND region <> ALL(%(full_regions)s)
+ORDER BY wave, id LIMIT %(limit)s
+"""
+_UNDO = """
+SELECT id FROM rollouts_sitestep
+WHERE rollout_id = %(rollout)s AND wave = ANY(%(waves)s) AND state = ANY(%(states)s)
+ORDER BY slot DESC, wave DESC, id LIMIT %(limit)s
+"""
+_TURN = """
+SELECT id FROM rollouts_sitestep
+WHERE rollout_id = %(rollout)s AND slot AND frozen <> %(frozen)s AND state = ANY(%(states)s)
+ORDER BY id LIMIT %(limit)s
+"""
+# The plan that is kept looks each step up by itself: above so many, one that is made for them costs less.
+_FEW: Final = 1000
 
 _HAVE_KERNEL = """
 SELECT t.site_id FROM edge_sites_sitestate t JOIN edge_sites_componentset c ON c.digest = t.component_set_id
@@ -98,14 +110,7 @@ WHERE t.site_id = ANY(%s) AND EXISTS (
 
 def rows(head: Head, asks: Asks, *, standard_id: int, now: datetime) -> Rows:
     """What the tick at `now` asks for. The scope must be wide."""
-    common: dict[str, Any] = {
-        "rollout": head.rollout.id,
-        "now": now,
-        "passing": sorted(PASSING),
-        "goes_on": _GOES_ON,
-        "over": _OVER,
-        "open": _OPEN,
-    }
+    common: dict[str, Any] = {"rollout": head.rollout.id, "now": now}
     candidates = {
         "waves": list(asks.waves),
         "full_providers": sorted(asks.full_providers),
@@ -130,12 +135,23 @@ def rows(head: Head, asks: Asks, *, standard_id: int, now: datetime) -> Rows:
     return Rows(**(_with_kernels(proven, standard_id) if head.plan.reboots else proven))
 
 
-def _looks(which: str, parameters: Mapping[str, Any], now: datetime, is_asked: bool = True) -> list[Look]:
+def _looks(which: LiteralString, parameters: Mapping[str, Any], now: datetime, is_asked: bool = True) -> list[Look]:
     if not is_asked:
         return []
     with connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_LOOK + which, parameters)
-        return [_look(row, now) for row in cursor.fetchall()]
+        cursor.execute(which, parameters)
+        ids = [row[0] for row in cursor.fetchall()]
+    if not ids:
+        return []
+    its = {"ids": ids, "passing": sorted(PASSING), "goes_on": _GOES_ON, "over": _OVER, "open": _OPEN}
+    found = {row[0]: _look(row, now) for row in (prepared(_LOOK, its) if len(ids) <= _FEW else _rows(_LOOK, its))}
+    return [found[pk] for pk in ids if pk in found]
+
+
+def _rows(query: LiteralString, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    with connections[DEFAULT].cursor() as cursor:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
 
 
 def _look(row: Sequence[Any], now: datetime) -> Look:
