@@ -1,7 +1,7 @@
 """Statements that a session keeps planned: for small ones that are asked again and again."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Self
 
 import psycopg
 from django.db import connections
@@ -17,6 +17,15 @@ def prepared(query: LiteralString, params: Sequence[Any] | Mapping[str, Any]) ->
     """
     connection = connections[DEFAULT]
     connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(query, params, prepare=True)
-        return cursor.fetchall()
+    raw: Any = _Kept(connection.connection)
+    with connection.make_debug_cursor(raw) if connection.queries_logged else connection.make_cursor(raw) as cursor:
+        cursor.execute(query, params)
+        return list(cursor.fetchall())
+
+
+class _Kept(psycopg.Cursor[tuple[Any, ...]]):
+    """A cursor whose statements the session keeps planned; Django's own lets no caller say so."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """See psycopg.Cursor."""
+        return super().execute(query, params, **(options | {"prepare": True}))
