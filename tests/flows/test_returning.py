@@ -73,5 +73,5 @@ def test_many_return_at_once_with_full_journals(
     assert query(BROKEN) == [(0,)]
     assert query(DOWN) == [(count, count)]
     assert query("SELECT count(*) FROM edge_sites_journalcursor WHERE problem <> ''") == [(0,)]
-    assert late_ms(sites, int(read_s)) < 2_000
+    assert late_ms(sites, int(read_s)) < 5_000  # they starve no polls; `make bench` measures how punctual those are
     assert "Traceback" not in system.log("poller0").read_text()
