@@ -6,7 +6,7 @@ One line of JSON in, one out.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -49,9 +49,9 @@ class Signable(Protocol):
 
 # Raises DomainError when that identity may not be certified.
 Read = Callable[[int], Signable]
-# The same for documents that may not be signed.
-ReadDocument = Callable[[int], Document]
-# The same for files of reports.
+# Of each id the document, or why it may not be signed.
+ReadDocuments = Callable[[Sequence[int]], Mapping[int, Document | DomainError]]
+# Raises DomainError for a file of a report that may not be signed.
 ReadReport = Callable[[int], ReportToSign]
 
 
@@ -149,7 +149,7 @@ class Signer:
         limits: Limits,
         *,
         ledger: Ledger,
-        read_document: ReadDocument,
+        read_documents: ReadDocuments,
         read_report: ReadReport | None = None,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
         now: Callable[[], datetime] = _utc_now,
@@ -159,7 +159,7 @@ class Signer:
         self._read = read
         self._limits = limits
         self._ledger = ledger
-        self._read_document = read_document
+        self._read_documents = read_documents
         self._read_report = read_report
         self._reading = reading
         self._now = now
@@ -242,14 +242,13 @@ class Signer:
     def _sign_documents(self, document_ids: list[int], deadline: float) -> list[Signed | dict[str, Any]]:
         """A signature an id, in their order. Each is in the ledger, on the disk, before it is handed out."""
         _take(self._limits.documents, len(document_ids))
-        found: list[Document | dict[str, Any]] = []
         with self._reading():
-            for document_id in document_ids:
-                _check(deadline)
-                with _refusals(found):
-                    found.append(self._read_document(document_id))
+            read = self._read_documents(document_ids)
         _check(deadline)
-        results = [self._sign(one) if isinstance(one, Document) else one for one in found]
+        found = [read[document_id] for document_id in document_ids]
+        results = [
+            self._sign(one) if isinstance(one, Document) else error_answer(one.code, one.message) for one in found
+        ]
         versions = {
             index: Version(one.site, one.epoch, one.version, signed.sha256)
             for index, (one, signed) in enumerate(zip(found, results, strict=True))

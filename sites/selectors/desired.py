@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import Count, Q, QuerySet
 
 from agent.protocol.desired import Document
-from fleet.kit.errors import Conflict, NotFound
+from fleet.kit.errors import Conflict, DomainError, NotFound
 from fleet.kit.prepared import prepared
 from fleet.kit.tenancy import DEFAULT, Scope, job, scope
 from sites.addresses import Network
@@ -27,13 +27,13 @@ UNDONE = ("failed", "rolled_back")
 # A version is signed only for the site's own provider, after all the versions before it, and never while the counters
 # of a restored database have not been told by the site.
 _TO_SIGN = """
-SELECT d.epoch, d.version, d.prev_sha256, d.content, d.hold, d.issued_at, d.expires_at, s.uuid, s.provider_id,
+SELECT d.id, d.epoch, d.version, d.prev_sha256, d.content, d.hold, d.issued_at, d.expires_at, s.uuid, s.provider_id,
     d.provider_id = s.provider_id, t.recovering, s.life, d.withdrawn_at IS NULL,
     (d.epoch, d.version) = (t.epoch, t.version)
 FROM edge_sites_desireddocument d
 JOIN edge_sites_site s ON s.id = d.site_id
 JOIN edge_sites_sitedesired t ON t.site_id = d.site_id
-WHERE d.id = %s
+WHERE d.id = ANY(%s)
 """
 
 _DUE = """
@@ -65,25 +65,32 @@ SELECT s.id, s.uuid, s.provider_id, s.address, s.tls_name, s.tls_pin, p.allowed_
 """  # noqa: S608  (constants)
 
 
-def document_to_sign(document_id: int) -> Document:
-    """The document of a row, as the signer signs it. Reads within the open scope. Raises NotFound, Conflict."""
+def documents_to_sign(document_ids: Sequence[int]) -> dict[int, Document | DomainError]:
+    """The documents of these rows, as the signer signs them, or why it must not. Reads within the open scope."""
+    found: dict[int, Document | DomainError] = {pk: NotFound("there is no such document") for pk in document_ids}
     with connections[DEFAULT].cursor() as cursor:
-        cursor.execute(_TO_SIGN, [document_id])
-        row = cursor.fetchone()
-    if row is None:
-        raise NotFound("there is no such document")
+        cursor.execute(_TO_SIGN, [list(document_ids)])
+        for pk, *row in cursor.fetchall():
+            found[pk] = _to_sign(*row)
+    return found
+
+
+def _to_sign(*row: Any) -> Document | DomainError:
     *fields, own, recovering, life, standing, newest = row
     if not own:
-        raise Conflict("the document belongs to the site's earlier provider")
+        return Conflict("the document belongs to the site's earlier provider")
     if recovering:
-        raise Conflict("the site has not told its counters since the database was restored")
+        return Conflict("the site has not told its counters since the database was restored")
     if life != "active":
-        raise Conflict("the site is not active")
+        return Conflict("the site is not active")
     if not standing:
-        raise Conflict("the document was withdrawn")
+        return Conflict("the document was withdrawn")
     if not newest:
-        raise Conflict("a newer version of the document was given out")
-    return document_of(*fields)
+        return Conflict("a newer version of the document was given out")
+    try:
+        return document_of(*fields)
+    except Conflict as error:
+        return error
 
 
 def document_of(

@@ -94,6 +94,8 @@ def withdraw(document_ids: Sequence[int]) -> set[int]:
 
     Whoever comes first, this or note_sending(), has the row; the other then sees it.
     """
+    if not document_ids:
+        return set()
     with connections[DEFAULT].cursor() as cursor:
         cursor.execute(_WITHDRAW, [list(document_ids)])
         return {pk for (pk,) in cursor.fetchall()}

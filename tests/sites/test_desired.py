@@ -23,7 +23,7 @@ from fleet.kit.signing import Signed, SignerRefused
 from fleet.kit.tenancy import Rights, scope
 from sites.desired_client import _read, own_blobs
 from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired, SiteState
-from sites.selectors.desired import Delivery, deliveries, desired_of, document_to_sign, documents_of, to_sign, unsigned
+from sites.selectors.desired import Delivery, deliveries, desired_of, documents_of, to_sign, unsigned
 from sites.services import desired
 from sites.services.delivery import (
     MOST_UNSIGNED,
@@ -38,6 +38,7 @@ from sites.services.sites import change_life, update_site
 from sites.wire import WireError
 from tests.conftest import TEST, everything
 from tests.sites.joined import owned, present
+from tests.sites.told import document_to_sign
 
 pytestmark = pytest.mark.usefixtures("database")
 REASON = "bring the tills to 4.2.1"

@@ -28,12 +28,13 @@ from fleet.stack.archive import open_keys, put_keys, seal_keys
 from fleet.stack.errors import StackError
 from fleet.stack.safekeeping import backup, restore
 from sites.models import DesiredDocument, DesiredReceipt, Site, SiteDesired, SiteState
-from sites.selectors.desired import deliveries, document_to_sign, recovery_of, unsigned
+from sites.selectors.desired import deliveries, recovery_of, unsigned
 from sites.services import desired
 from sites.services.delivery import Told, record_signatures, record_told
 from tests.conftest import TEST, everything
 from tests.database import APP, OWNER, protected, rows
 from tests.sites.joined import owned, present
+from tests.sites.told import document_to_sign
 
 pytestmark = pytest.mark.usefixtures("database")
 KEY = Ed25519PrivateKey.generate()

@@ -8,11 +8,11 @@ from django.utils import timezone
 from fleet.kit.errors import Conflict
 from fleet.kit.tenancy import scope
 from sites.models import DesiredDocument, SiteDesired
-from sites.selectors.desired import document_to_sign, was_refused
+from sites.selectors.desired import was_refused
 from sites.services.delivery import note_sending, withdraw
 from sites.services.desired import Order, give_out
 from tests.conftest import TEST
-from tests.sites.told import document
+from tests.sites.told import document, document_to_sign
 
 pytestmark = pytest.mark.usefixtures("database")
 

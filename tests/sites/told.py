@@ -8,8 +8,10 @@ from django.db import IntegrityError
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from agent.protocol.desired import digest
+from agent.protocol.desired import Document, digest
+from fleet.kit.errors import DomainError
 from sites.models import Blob, DesiredDocument, DesiredReceipt, Site, SiteDesired, SiteIdentity
+from sites.selectors.desired import documents_to_sign
 from sites.services.desired import EMPTY
 from tests.sites.identities import keys
 
@@ -24,6 +26,14 @@ def blob(body: bytes, kind: str = "config") -> str:
     if not rows.filter(pk=name).exists():
         rows.create(digest=name, kind=kind, size=len(body), body=body, made_by="nina")
     return name
+
+
+def document_to_sign(document_id: int) -> Document:
+    """What the signer signs. Raises what it refuses with."""
+    found = documents_to_sign([document_id])[document_id]
+    if isinstance(found, DomainError):
+        raise found
+    return found
 
 
 def document(site: Site, version: int = 1, content: dict[str, Any] | None = None, **values: Any) -> DesiredDocument:

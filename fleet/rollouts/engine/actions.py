@@ -86,11 +86,13 @@ class GiveOut(Struct, frozen=True):
     """Write the site's next document, for the step as it is now (see the MoveStep before): a new attempt.
 
     It replaces the document that the step had, fills in the step's document columns, and expires at `expires_at`.
+    Where it cannot be given out, the step stays as `before`.
     """
 
     step: Step
     kind: DocumentKind
     expires_at: datetime
+    before: Step
 
 
 class Evaluated(Struct, frozen=True):

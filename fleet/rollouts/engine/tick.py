@@ -150,9 +150,10 @@ class Tick:
             self.actions.append(MoveSteps(event, wave, state, lane, target, **options))
             self.tally.moved_all(wave, state, lane, target)
 
-    def give_out(self, step: Step, kind: DocumentKind) -> None:
-        """The site gets its next document."""
-        self.actions.append(GiveOut(step, kind, self.now + timedelta(seconds=self.plan.times.document_s)))
+    def give_out(self, step: Step, kind: DocumentKind, *, before: Step | None = None) -> None:
+        """The site gets its next document; with it, `before` turns into `step`."""
+        expires_at = self.now + timedelta(seconds=self.plan.times.document_s)
+        self.actions.append(GiveOut(step, kind, expires_at, before or step))
 
     def look_again(self, step: Step, due_at: datetime | None) -> None:
         """Look at the step again at `due_at`, if nothing happens before."""

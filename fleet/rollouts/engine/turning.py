@@ -15,6 +15,7 @@ def turn(t: Tick) -> None:
     for look in t.still(t.rows.turn):
         step = look.step
         if t.is_frozen and not step.frozen and step.slot and step.state in FREEZABLE:
-            t.give_out(replace(step, frozen=True), DocumentKind.FREEZE)
+            t.give_out(replace(step, frozen=True), DocumentKind.FREEZE, before=step)
         elif not t.is_frozen and step.frozen and step.state in THAWABLE:
-            t.give_out(replace(step, frozen=False, begun_at=t.now, due_at=t.now), DocumentKind.THAW)
+            thawed = replace(step, frozen=False, begun_at=t.now, due_at=t.now)
+            t.give_out(thawed, DocumentKind.THAW, before=step)

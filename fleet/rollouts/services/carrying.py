@@ -63,7 +63,7 @@ class _Change:
                 self.after = replace(self.after, due_at=due_at)
             case say.Escalate(_, sentence):
                 self.after, self.told = replace(self.after, escalated=True), sentence
-            case GiveOut(step, _, _):
+            case GiveOut(step):
                 # The columns of its document are written when it is given out.
                 self.after, self.give = replace(step, document=self.after.document), action
 
@@ -120,7 +120,9 @@ class _Carrier:
             match action:
                 case say.MoveStep(_, before, _) | say.LookAgain(before, _):
                     self.changes.setdefault(before.id, _Change(before)).add(action)
-                case GiveOut(step, _, _) | say.Escalate(step, _):
+                case GiveOut(_, _, _, before):
+                    self.changes.setdefault(before.id, _Change(before)).add(action)
+                case say.Escalate(step, _):
                     self.changes.setdefault(step.id, _Change(step)).add(action)
                 case _:
                     self._of_more_than_a_step(action)

@@ -25,6 +25,8 @@ FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[])
     AS v(id, document_id, origin, origin_document_id, origin_components)
 WHERE s.id = v.id
 """
+# What was just given out is no news to the rollout that gave it: these notes are of this very transaction.
+_NO_NEWS = "DELETE FROM rollouts_changedsite WHERE site_id = ANY(%s) AND xmin = pg_current_xact_id()::xid"
 
 
 class Desk:
@@ -112,6 +114,7 @@ class Desk:
         columns = [(give.step.id, document.pk, *found.get(give.step.id, nothing)) for give, document in given]
         with connections[DEFAULT].cursor() as cursor:
             cursor.execute(_NOTE, [list(column) for column in zip(*columns, strict=True)])
+            cursor.execute(_NO_NEWS, [[give.step.site for give, _ in given]])
 
     def _origins(self, first: Sequence[GiveOut]) -> dict[int, From]:
         """Where the sites are before their first attempt, by step."""

@@ -1,7 +1,7 @@
 """A signer behind a real socket, in threads of this process, with a table of identities of its own."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from agent.protocol.desired import Document
-from fleet.kit.errors import Conflict, NotFound
+from fleet.kit.errors import Conflict, DomainError, NotFound
 from fleet.signer.keys import KeyStore
 from fleet.signer.ledger import Ledger
 from fleet.signer.operations import Limits, Signer, TokenBucket
@@ -39,7 +39,7 @@ class Running:
     signer: Signer
     server: SignerServer
     rows: dict[int, Row | Exception]
-    documents: dict[int, Document | Exception]
+    documents: dict[int, Document | DomainError]
 
 
 Start = Callable[..., Running]
@@ -67,13 +67,10 @@ def start(tmp_path: Path, settings) -> Iterator[Start]:
                     raise found
                 return found
 
-            papers: dict[int, Document | Exception] = {}
+            papers: dict[int, Document | DomainError] = {}
 
-            def read_document(document_id: int) -> Document:
-                found = papers.get(document_id, NotFound("there is no such document"))
-                if isinstance(found, Exception):
-                    raise found
-                return found
+            def read_documents(document_ids: Sequence[int]) -> dict[int, Document | DomainError]:
+                return {pk: papers.get(pk, NotFound("there is no such document")) for pk in document_ids}
 
             ledger = Ledger(folder / "keys")
             signer = Signer(
@@ -82,7 +79,7 @@ def start(tmp_path: Path, settings) -> Iterator[Start]:
                 read,
                 Limits(TokenBucket(0.001, sites), TokenBucket(0.001, services), TokenBucket(0.001, documents)),
                 ledger=ledger,
-                read_document=read_document,
+                read_documents=read_documents,
                 now=lambda: datetime.now(tz=UTC) + timedelta(seconds=offset_s),
             )
             path = folder / "signer.sock"

@@ -23,7 +23,7 @@ from fleet.stack.demo.seed import seed
 from fleet.stack.processes import JOIN_FILE
 from fleet.stack.state import State
 from sites.models import JoinToken, PollSchedule, Provider, Site, SiteState, SiteTenure, StateInterval
-from sites.selectors.desired import document_to_sign
+from sites.selectors.desired import documents_to_sign
 from sites.selectors.identity import signable
 from sites.services.joining import token_mac
 
@@ -45,7 +45,7 @@ def demo(database: None, state: State, settings: Any) -> Iterator[Demo]:
     store = KeyStore(state.base / "keys", settings.FLEET_NAME, lambda: datetime.now(UTC))
     limits = Limits(TokenBucket(1, 1), TokenBucket(1, 1), TokenBucket(1, 1))
     ledger = Ledger(state.base / "keys")
-    signer = Signer(store, settings.FLEET_NAME, signable, limits, ledger=ledger, read_document=document_to_sign)
+    signer = Signer(store, settings.FLEET_NAME, signable, limits, ledger=ledger, read_documents=documents_to_sign)
     server = SignerServer(settings.SIGNER_SOCKET, signer)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

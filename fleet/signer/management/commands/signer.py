@@ -16,7 +16,7 @@ from fleet.signer.keys import KeyStore
 from fleet.signer.ledger import Ledger
 from fleet.signer.operations import Limits, Signer, TokenBucket
 from fleet.signer.server import SignerServer, serve
-from sites.selectors.desired import document_to_sign
+from sites.selectors.desired import documents_to_sign
 from sites.selectors.identity import signable
 
 SERVICES_PER_S = 20
@@ -48,7 +48,7 @@ class Command(BaseCommand):
                     signable,
                     limits,
                     ledger=ledger,
-                    read_document=document_to_sign,
+                    read_documents=documents_to_sign,
                     reading=_reading,
                 )
                 server = SignerServer(
