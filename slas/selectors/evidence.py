@@ -2,7 +2,7 @@
 maintenance with its approvals, our own blindness, what was agreed. As known at a moment; the scope must be open.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,7 +11,16 @@ from django.db.models import F, Q, QuerySet
 
 from fleet.kit.tenancy import DEFAULT
 from sites.models import StateInterval
-from slas.models import CentreBlind, ContractVersion, Finding, IncidentNote, IncidentSpan, Window, WindowSite
+from slas.models import (
+    Adjustment,
+    CentreBlind,
+    ContractVersion,
+    Finding,
+    IncidentNote,
+    IncidentSpan,
+    Window,
+    WindowSite,
+)
 
 _CHUNK: Final = 5_000
 # The pages that hold the entries which an interval rests on; of each its digest, as it was received.
@@ -28,7 +37,7 @@ GROUP BY e.id, i.id ORDER BY e.site_id, e.from_seq, e.id
 
 def evidence_of(
     version: ContractVersion, begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Everything that `sites` under a version rest on within `[begin, end)`, one object a fact."""
     yield from _agreed(version)
     pages: list[tuple[int, int, int]] = []
@@ -45,6 +54,7 @@ def evidence_of(
         }
     yield from _pages(pages, as_of)
     yield from _outages(begin, end, as_of, sites)
+    yield from _granted(begin, end, as_of, sites)
     yield from _maintenance(begin, end, as_of, sites)
     for blind in CentreBlind.objects.filter(
         Q(valid_to=None) | Q(valid_to__gt=begin), valid_from__lt=end, recorded_at__lte=as_of
@@ -152,6 +162,27 @@ def _outages(begin: datetime, end: datetime, as_of: datetime, sites: Sequence[in
                 {"kind": one.kind, "side": one.side, "by": one.author_name, "at": _at(one.at)}
                 for one in notes.get(key, [])
             ],
+        }
+
+
+def _granted(begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Time of outages that was granted in disputes: it is excluded whatever the contract says of its cause."""
+    found = Adjustment.objects.filter(site__in=sites, valid_from__lt=end, valid_to__gt=begin, recorded_at__lte=as_of)
+    for one in found.select_related("provider").order_by("site_id", "valid_from", "id"):
+        yield {
+            "type": "adjustment",
+            "id": one.pk,
+            "dispute": one.dispute_id,
+            "incident": one.incident_id,
+            "site": one.site_id,
+            "provider": one.provider.slug,
+            "from": _at(one.valid_from),
+            "to": _at(one.valid_to),
+            "cause": one.cause,
+            "charged_to": one.charged_to,
+            "reason": one.reason,
+            "by": one.author_name,
+            "recorded_at": _at(one.recorded_at),
         }
 
 

@@ -372,7 +372,7 @@ def _recomputed(version: ContractVersion, as_of: datetime, folder: Path) -> dict
         sealed = seal_bundle(files[1], key.bundle_key, signing.sign_report(1).signature)
     (folder / "bundle.json").write_bytes(sealed)
     (folder / zipapp.NAME).write_bytes(zipapp.verifier())
-    python = _empty(folder / "empty")
+    python = empty_python(folder / "empty")
     command = [python, "-I", folder / zipapp.NAME, folder / "bundle.json"]
     done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONTZPATH": ""}, check=False)
     assert (done.returncode, done.stderr.split(",")[0]) == (0, "signature: valid")
@@ -384,7 +384,7 @@ def _recomputed(version: ContractVersion, as_of: datetime, folder: Path) -> dict
     return found
 
 
-def _empty(folder: Path) -> Path:
+def empty_python(folder: Path) -> Path:
     if not folder.exists():
         venv.create(folder, with_pip=False, symlinks=True)
         (packages,) = (folder / "lib").glob("python*/site-packages")
