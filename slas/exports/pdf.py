@@ -20,6 +20,7 @@ from pyhanko.sign.signers.pdf_cms import PdfCMSSignedAttributes
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
 from fleet.kit.signing import ReportKeys
+from slas.currencies import PLACES
 from slas.exports.words import RESTORED, VERDICTS, duration, moment, name_of, percent, period_text, restored_text
 from slas.reporting.paper import Paper, Place, Promise
 from slas.reporting.saying import sentence_of, verdict_of
@@ -198,8 +199,9 @@ def _promise(one: Promise) -> dict[str, str]:
                 ("down", totals.down_ms),
                 ("degraded", totals.degraded_ms),
             )
+            if ms or word == "Service time"
         ),
-        "credit": f"{one.credit} {one.currency} of a fee of {one.fee}"
+        "credit": f"{one.credit} {one.currency} of a fee of {one.fee:.{PLACES[one.currency]}f}"
         + ("" if one.part == 1 else f" for {percent(one.part)} of the period"),
     }
 

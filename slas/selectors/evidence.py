@@ -46,26 +46,37 @@ def evidence_of(
             found = (proof or {}).get("journal")
             if found:
                 pages.append((found["identity"], found["from_seq"], found["to_seq"]))
-        yield {
-            **_fact("interval", interval, as_of),
-            "axis": interval.axis,
-            "state": interval.state,
-            "source": interval.source,
-        }
+        yield _interval(interval, as_of)
     yield from _pages(pages, as_of)
-    yield from _outages(begin, end, as_of, sites)
+    yield from _outages(begin, end, as_of, sites, with_notes=True)
     yield from _granted(begin, end, as_of, sites)
     yield from _maintenance(begin, end, as_of, sites)
-    for blind in CentreBlind.objects.filter(
-        Q(valid_to=None) | Q(valid_to__gt=begin), valid_from__lt=end, recorded_at__lte=as_of
-    ):
-        yield {
-            "type": "centre_blind",
-            "rule": blind.rule,
-            "from": _at(blind.valid_from),
-            "to": _at(blind.valid_to) if blind.closed_at and blind.closed_at <= as_of else None,
-            "recorded_at": _at(blind.recorded_at),
-        }
+    yield from _blindness(begin, end, as_of)
+
+
+def facts_of(
+    site_ids: Sequence[int],
+    begin: datetime,
+    end: datetime,
+    as_of: datetime,
+    *,
+    granted: bool,
+    maintenance: bool,
+    blindness: bool,
+) -> Iterator[dict[str, Any]]:
+    """Of a site or few, what is shown of that: states and outages, and what else is asked for.
+
+    Neither what was agreed, nor digests of pages, nor who said what.
+    """
+    for interval in _known(StateInterval.objects.filter(site__in=site_ids), begin, end, as_of):
+        yield _interval(interval, as_of)
+    yield from _outages(begin, end, as_of, site_ids, with_notes=False)
+    if granted:
+        yield from _granted(begin, end, as_of, site_ids)
+    if maintenance:
+        yield from _maintenance(begin, end, as_of, site_ids)
+    if blindness:
+        yield from _blindness(begin, end, as_of)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -116,6 +127,10 @@ def _fact(kind: str, row: Any, as_of: datetime) -> dict[str, Any]:
     }
 
 
+def _interval(row: StateInterval, as_of: datetime) -> dict[str, Any]:
+    return {**_fact("interval", row, as_of), "axis": row.axis, "state": row.state, "source": row.source}
+
+
 def _pages(wanted: Sequence[tuple[int, int, int]], as_of: datetime) -> Iterator[dict[str, Any]]:
     if not wanted:
         return
@@ -135,10 +150,15 @@ def _pages(wanted: Sequence[tuple[int, int, int]], as_of: datetime) -> Iterator[
             }
 
 
-def _outages(begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _outages(
+    begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int], *, with_notes: bool
+) -> Iterator[dict[str, Any]]:
     spans = list(_known(IncidentSpan.objects.filter(site__in=sites), begin, end, as_of).select_related("provider"))
-    findings = _by_part(Finding.objects.filter(incident__in={one.incident_id for one in spans}, at__lte=as_of))
-    notes = _by_part(IncidentNote.objects.filter(incident__in={one.incident_id for one in spans}, at__lte=as_of))
+    if not spans:
+        return
+    incidents = {one.incident_id for one in spans}
+    findings = _by_part(Finding.objects.filter(incident__in=incidents, at__lte=as_of))
+    notes = _by_part(IncidentNote.objects.filter(incident__in=incidents, at__lte=as_of)) if with_notes else {}
     for span in spans:
         key = (span.incident_id, span.provider_id)
         yield {
@@ -198,10 +218,13 @@ def _maintenance(begin: datetime, end: datetime, as_of: datetime, sites: Sequenc
     windows = Window.objects.filter(
         pk__in=own.values("window"), begins__lt=end, ends__gt=begin, requested_at__lte=as_of
     ).select_related("provider")
+    listed = list(windows)
+    if not listed:
+        return
     places: dict[int, list[int]] = {}
-    for row in own.filter(window__in=windows.values("pk")).order_by("site_id"):
+    for row in own.filter(window__in=[window.pk for window in listed]).order_by("site_id"):
         places.setdefault(row.window_id, []).append(row.site_id)
-    for window in windows:
+    for window in listed:
         is_decided = window.decided_at is not None and window.decided_at <= as_of
         is_cancelled = window.cancelled_at is not None and window.cancelled_at <= as_of
         yield {
@@ -220,6 +243,19 @@ def _maintenance(begin: datetime, end: datetime, as_of: datetime, sites: Sequenc
             "decided_reason": window.decided_reason if is_decided else "",
             "cancelled_by": window.cancelled_by if is_cancelled else "",
             "cancelled_at": _at(window.cancelled_at) if is_cancelled else None,
+        }
+
+
+def _blindness(begin: datetime, end: datetime, as_of: datetime) -> Iterator[dict[str, Any]]:
+    """Times in which the centre itself could not watch."""
+    found = CentreBlind.objects.filter(valid_from__lt=end, recorded_at__lte=as_of)
+    for blind in found.filter(Q(valid_to=None) | Q(valid_to__gt=begin)).order_by("id"):
+        yield {
+            "type": "centre_blind",
+            "rule": blind.rule,
+            "from": _at(blind.valid_from),
+            "to": _at(blind.valid_to) if blind.closed_at and blind.closed_at <= as_of else None,
+            "recorded_at": _at(blind.recorded_at),
         }
 
 

@@ -1,7 +1,7 @@
 """Reports: the list, one revision as a document, one site within it, and what is asked of them."""
 
 from collections import defaultdict
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -151,13 +151,12 @@ def _told(request: ScopedRequest, report: Report) -> Told:
 
 
 def _revision(request: ScopedRequest, report: Report) -> ReportRevision:
-    """The same without what it says, which may be of thousands of sites."""
-    number = _number(request)
-    found = revisions_of(report)
-    revision = (found if number is None else found.filter(number=number)).first()
+    """The same without what it says, which may be of thousands of sites. It was fetched with the report."""
+    number, found = _number(request), cast("Any", report).all_revisions
+    revision = next((one for one in found if number in (None, one.number)), None)
     if revision is None:
         raise NotFound("There is no such revision.")
-    return revision
+    return cast("ReportRevision", revision)
 
 
 def _list(request: ScopedRequest, *, error: str = "", typed: dict[str, str] | None = None) -> HttpResponse:
