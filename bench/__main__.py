@@ -31,6 +31,8 @@ ALONE: dict[str, Callable[..., Figure | list[Figure]]] = {
     "simulator": rollouts.simulator,
     "sla_month": slas.sla_month,
     "sla_counting": slas.sla_counting,
+    "sla_pdf": slas.sla_pdf,
+    "sla_page": slas.sla_page,
 }
 AGENT = "agent_footprint"
 TOGETHER = ("poller_memory", "overview_10k", "sites_page", "change_to_pixel")

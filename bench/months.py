@@ -95,7 +95,7 @@ def main(what: str, answer: Path, *options: str) -> None:
 
 
 # History ----------------------------------------------------------------------------------------------------
-def _fill() -> int:
+def fill() -> int:
     """Each site has had its provider since long ago, and changed its state so often within the month. Returns outages.
 
     Those are derived, and judged, as ever.
@@ -122,7 +122,7 @@ def _fill() -> int:
         return int(cursor.fetchone()[0])
 
 
-def _contract(slug: str, **terms: Any) -> Contract:
+def contract_of(slug: str, **terms: Any) -> Contract:
     """Every provider's sites under these terms, since long ago."""
     with scope(BENCH):
         providers = Provider.objects.filter(sites__isnull=False).order_by("pk").distinct()
@@ -154,10 +154,10 @@ def _figures(contract: Contract, site_ids: list[int] | None = None) -> Report:
 
 # A month ----------------------------------------------------------------------------------------------------
 def _month() -> dict[str, Any]:
-    outages = _fill()
+    outages = fill()
     weekly = {day: [["09:00", "17:00"]] for day in ("mon", "tue", "wed", "thu", "fri")}
-    always = _contract("always")
-    hours = _contract("hours", calendar={"timezone": "site", "weekly": weekly})
+    always = contract_of("always")
+    hours = contract_of("hours", calendar={"timezone": "site", "weekly": weekly})
     found: dict[str, Any] = {"outages": outages, "changes": CHANGES}
     found["sla_month"] = _measured(always)
     found["sla_month_hours"] = _measured(hours)
@@ -184,7 +184,7 @@ def _excluding() -> Contract:
         cursor.execute("UPDATE slas_finding SET cause = 'third_party', charged_to = 'third_party' WHERE id % 2 = 0")
         cursor.execute("ANALYZE slas_finding, slas_window, slas_windowsite, edge_sites_journalenvelope")
     upkeep = {"notice_h": "24", "cap_h": "8", "cap_per": "month"}
-    return _contract("excluding", maintenance=upkeep, excluded_causes=["third_party"])
+    return contract_of("excluding", maintenance=upkeep, excluded_causes=["third_party"])
 
 
 _MAINTENANCE = """
@@ -314,8 +314,8 @@ def _ms(work: Callable[[], Any]) -> float:
 def _counting(every_s: int) -> dict[str, Any]:
     """The same figures both ways, and the CPU of each."""
     if not Contract.objects.using("owner").filter(slug="always").exists():
-        _fill()
-        _contract("always")
+        fill()
+        contract_of("always")
     with scope(BENCH):
         contract = Contract.objects.get(slug="always")
     with connections["owner"].cursor() as cursor:

@@ -14,6 +14,7 @@ from fleet.stack.state import ROOT
 SITES, SITES_QUICK = 10_000, 2_000
 COUNTED, COUNTED_QUICK = 50, 10
 MONTH_AIM_S, SITE_AIM_MS, LATE_AIM_MS, RATIO_AIM = 2.0, 40.0, 50.0, 100.0
+PDF_AIM_S = 5.0
 Say = Callable[[str], None]
 
 
@@ -41,6 +42,19 @@ def sla_counting(say: Say, *, quick: bool) -> list[Figure]:
             say(f"a month of polls every {every_s} s")
             figures.append(_counted(_found(stack, "counting", every_s), every_s))
     return figures
+
+
+def sla_pdf(say: Say, *, quick: bool) -> Figure:
+    """A provider's signed PDF file, from stored rows to the stored file."""
+    with AtRest(say, quick=quick) as stack:
+        return _pdf(_found(stack, "files", module="documents"))
+
+
+def sla_page(say: Say, *, quick: bool) -> Figure:
+    """The page of one site's month through all of Django."""
+    with AtRest(say, quick=quick) as stack:
+        stack.manage("collectstatic --no-input --verbosity 0")
+        return _page(_found(stack, "page", module="documents"))
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -77,6 +91,28 @@ def _late(found: Mapping[str, Any]) -> Figure:
     return Figure("sla_late_journal", round(value), "ms", f"below {LATE_AIM_MS:g}", said, met=value < LATE_AIM_MS)
 
 
+def _pdf(found: Mapping[str, Any]) -> Figure:
+    pdf, bundle = found["pdf"], found["bundle"]
+    value = pdf["wall_ms"] / 1000
+    said = (
+        f"a provider's part of {found['sites']:,} sites and {found['lost']:,} outages, from stored rows to the stored, "
+        f"signed file of {pdf['bytes'] / 1e6:.1f} MB; CPU {pdf['cpu_ms'] / 1000:.1f} s ours, the middle of "
+        f"{found['times']}; its evidence bundle of {bundle['bytes'] / 1e6:.1f} MB {bundle['wall_ms'] / 1000:.1f} s; "
+        f"the figures of all sites before that {found['making_s']:.1f} s; {machine()}"
+    )
+    return Figure("sla_pdf", round(value, 2), "s", f"below {PDF_AIM_S:g}", said, met=value < PDF_AIM_S)
+
+
+def _page(page: Mapping[str, Any]) -> Figure:
+    said = (
+        f"one site's month of {page['changes']} changes of state as a page, from the request through all of Django to "
+        f"the answer: the middle of {page['times']}, the worst {page['worst_ms']:.0f} ms; CPU {page['cpu_ms']:.1f} ms "
+        f"ours and {page['postgres_ms']:.1f} ms PostgreSQL; {machine()}"
+    )
+    value = page["wall_ms"]
+    return Figure("sla_page", round(value, 1), "ms", f"below {SITE_AIM_MS:g}", said, met=value < SITE_AIM_MS)
+
+
 def _counted(found: Mapping[str, Any], every_s: int) -> Figure:
     own = found["own_cpu_s"] + found["postgres_cpu_s"]
     peer = found["counting_cpu_s"] + found["counting_postgres_cpu_s"]
@@ -101,10 +137,10 @@ def _counted(found: Mapping[str, Any], every_s: int) -> Figure:
     )
 
 
-def _found(stack: Stack, what: str, *options: int) -> Any:
-    """What bench.months finds in a process of its own."""
+def _found(stack: Stack, what: str, *options: int, module: str = "months") -> Any:
+    """What a module of the bench finds in a process of its own."""
     answer = stack.state.base / f"{what}.json"
     stack.environ["BENCH_POSTGRES"] = str(stack.pids()["postgres"])
-    argv = (sys.executable, "-m", "bench.months", what, str(answer), *(str(one) for one in options))
-    stack.run(Program(f"months {what}", argv, ROOT, stack.environ))
+    argv = (sys.executable, "-m", f"bench.{module}", what, str(answer), *(str(one) for one in options))
+    stack.run(Program(f"{module} {what}", argv, ROOT, stack.environ))
     return json.loads(answer.read_text())

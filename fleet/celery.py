@@ -22,6 +22,7 @@ app.conf.task_routes = {
     "sites.tasks.roll_up": {"queue": "slow"},
     "slas.tasks.keep_budgets": {"queue": "slow"},
     "slas.tasks.make_reports": {"queue": "slow"},
+    "slas.tasks.make_report_files": {"queue": "slow"},
     "fleet.standards.tasks.judge_everything": {"queue": "slow"},
 }
 # Messages expire before the next of their kind comes, so a stopped worker finds no heap of old ones.
@@ -45,6 +46,7 @@ app.conf.beat_schedule = {
     "keep scorecards": {"task": "slas.tasks.keep_cards", "schedule": 60.0, "options": {"expires": 55}},
     "keep budgets": {"task": "slas.tasks.keep_budgets", "schedule": 60.0, "options": {"expires": 55}},
     "make reports": {"task": "slas.tasks.make_reports", "schedule": 2.0, "options": {"expires": 2}},
+    "make files of reports": {"task": "slas.tasks.make_report_files", "schedule": 2.0, "options": {"expires": 2}},
     "want reports": {"task": "slas.tasks.want_reports", "schedule": 60.0, "options": {"expires": 55}},
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {

@@ -136,3 +136,10 @@ class Life(StrEnum):
     PROVISIONAL = "provisional"
     FINAL = "final"
     RESTATED = "restated"
+
+
+class FileKind(StrEnum):
+    """What is signed of a report: the document, and the evidence that its figures are recomputed from."""
+
+    PDF = "pdf"
+    BUNDLE = "bundle"

@@ -7,6 +7,7 @@ from celery import shared_task
 from slas.services.blindness import find_blindness
 from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
+from slas.services.report_files import make_files, want_files
 from slas.services.report_making import keep_reports, make_wanted
 from slas.services.scorecards import keep_scorecards
 
@@ -46,7 +47,14 @@ def make_reports() -> None:
     make_wanted()
 
 
+@shared_task(time_limit=600)
+def make_report_files() -> None:
+    """Every two seconds: make the signed files that revisions of reports lack."""
+    make_files()
+
+
 @shared_task(time_limit=60)
 def want_reports() -> None:
     """Every minute: see which reports are to be made: of months that ended, final ones, those whose facts changed."""
     keep_reports()
+    want_files()

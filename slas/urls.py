@@ -45,8 +45,23 @@ urlpatterns: list[URLPattern] = [
     path("sites/<slug:slug>/outages/", incidents.site_outages, name="sla_site_outages"),
     path("slas/reports/", reports.report_list, name="sla_reports"),
     path("slas/reports/make/", reports.report_make, name="sla_report_make"),
+    path("slas/reports/slas-verify.pyz", reports.report_verifier, name="sla_report_verifier"),
     path("slas/reports/<int:pk>/", reports.report_detail, name="sla_report"),
     path("slas/reports/<int:pk>/decide/", reports.report_decide, name="sla_report_decide"),
     path("slas/reports/<int:pk>/export.<slug:kind>", reports.report_export, name="sla_report_export"),
     path("slas/reports/<int:pk>/sites/<slug:slug>/", reports.report_site, name="sla_report_site"),
+    *(
+        path(
+            f"slas/reports/<int:pk>/revisions/<int:number>/<slug:slug>/{name}",
+            reports.report_file,
+            {"kind": kind},
+            name=f"sla_report_{kind}",
+        )
+        for kind, name in (("pdf", "report.pdf"), ("bundle", "bundle.json"))
+    ),
+    path(
+        "slas/reports/<int:pk>/revisions/<int:number>/<slug:slug>/root.pem",
+        reports.report_root,
+        name="sla_report_root",
+    ),
 ]

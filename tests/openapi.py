@@ -73,7 +73,7 @@ OCTETS = {"desired_put_wheel": b"PK wheel", "attach_dispute_file": b"%PDF-1.7 mo
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
 NAMED |= {"webhook": "1", "delivery": "1"}
-NAMED |= {"window": "1", "contract": "shops", "outage": "1", "dispute": "1", "file": "1", "report": "1"}
+NAMED |= {"window": "1", "contract": "shops", "outage": "1", "dispute": "1", "file": "1", "report": "1", "kind": "pdf"}
 NAMED |= {"rollout": "1", "hold": "1", "provider": "ours"}
 
 # Parameters of the query without which they are not asked.

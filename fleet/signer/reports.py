@@ -27,10 +27,13 @@ _DATA: Final = "1.2.840.113549.1.7.1"
 
 @dataclass(frozen=True, slots=True)
 class ReportToSign:
-    """What is read of a row: a bundle's payload, or the signed attributes of a PDF file's CMS signature (DER)."""
+    """What is read of a row: a bundle's payload, or the signed attributes of a PDF file's CMS signature (DER) with the
+    SHA-256 of that very file outside of the place for its signature.
+    """
 
     kind: Report
     content: bytes
+    digest: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def sign_report(store: KeyStore, report: ReportToSign) -> SignedReport:
     if isinstance(leaf.key, Ed25519PrivateKey):
         signature = leaf.key.sign(told(report.content))
     else:
-        _check_attributes(report.content)
+        _check_attributes(report.content, report.digest)
         signature = leaf.key.sign(report.content, ECDSA(SHA256()))
     return SignedReport(signature, _pem(leaf), sha256(report.content).hexdigest())
 
@@ -79,17 +82,19 @@ class _Attributes(SetOf):  # type: ignore[misc]
     _child_spec = _Attribute
 
 
-def _check_attributes(content: bytes) -> None:
-    """Raises SignerError unless these are the signed attributes of a CMS signature over data, by SHA-256."""
+def _check_attributes(content: bytes, digest: bytes) -> None:
+    """Raises SignerError unless these are the signed attributes of a CMS signature over data of that SHA-256."""
     try:
         found = {one["type"].dotted: list(one["values"]) for one in _Attributes.load(content, strict=True)}
         kinds = [one.parse(ObjectIdentifier).dotted for one in found[_CONTENT_TYPE]]
         digests = [one.parse(OctetString).native for one in found[_MESSAGE_DIGEST]]
-        fits = kinds == [_DATA] and [len(one) for one in digests] == [32]
+        fits = kinds == [_DATA] and len(digest) == sha256().digest_size
     except (ValueError, TypeError, KeyError):
         fits = False
     if not fits:
         raise SignerError("report", "these are not the signed attributes of a PDF file's signature")
+    if digests != [digest]:
+        raise SignerError("report", "these attributes are of another file")
 
 
 def _pem(leaf: Leaf) -> str:

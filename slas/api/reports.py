@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.http import HttpResponse
 from ninja import Router
 from ninja.responses import Status
 
@@ -10,11 +11,15 @@ from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Invalid
 from fleet.kit.http import ScopedRequest
 from fleet.kit.idempotency import idempotent
+from slas.exports.files import CONTENT_TYPES, file_of
+from slas.exports.zipapp import verifier
 from slas.reporting.paper import dump
 from slas.schemas import reports as schemas
 from slas.selectors.contracts import get_contract
+from slas.selectors.report_files import files_of, get_file
 from slas.selectors.reports import Told, get_report, reports_in, revision_of, revisions_of
 from slas.services import reports
+from slas.states import FileKind
 
 router = Router()
 
@@ -39,6 +44,12 @@ def make_report(request: ScopedRequest, body: schemas.ReportIn) -> Status[dict[s
     return Status(202, schemas.report_out(get_report(scope=request.who, pk=made.pk)))
 
 
+@router.get("/reports/verifier", summary="The verifier of evidence bundles")
+def report_verifier(request: ScopedRequest) -> HttpResponse:
+    """`slas-verify.pyz`, which Python runs; it needs `tzdata`, and `cryptography` for the signature."""
+    return _saved(verifier(), "application/octet-stream")
+
+
 @router.get("/reports/{report}", response=schemas.ReportOut, summary="One report")
 def one_report(request: ScopedRequest, report: int) -> dict[str, Any]:
     """Where it stands."""
@@ -60,8 +71,9 @@ def list_report_revisions(
     summary="What a revision of a report says",
 )
 def one_report_revision(request: ScopedRequest, report: int, number: int) -> dict[str, Any]:
-    """All of it but its sites; a provider reads its own part."""
-    return schemas.revision_detail(_told(request, report, number))
+    """All of it but its sites, and where its signed files stand; a provider reads its own part."""
+    told = _told(request, report, number)
+    return schemas.revision_detail(told, files_of(told.parts))
 
 
 @router.get("/reports/{report}/revisions/{number}/diff", response=schemas.DiffOut, summary="What a revision changed")
@@ -85,6 +97,13 @@ def list_report_sites(
     return {"items": places[first : first + size], "next": str(first + size) if more else None}
 
 
+@router.get("/reports/{report}/revisions/{number}/files/{provider}/{kind}", summary="A signed file of a revision")
+def report_file(request: ScopedRequest, report: int, number: int, provider: str, kind: str) -> HttpResponse:
+    """A provider's part as `pdf` or `bundle`: its bytes. 409 while it is not made, saying why."""
+    row = get_file(get_report(scope=request.who, pk=report), number, provider, kind)
+    return _saved(file_of(row), CONTENT_TYPES[FileKind(kind)])
+
+
 @router.post("/reports/{report}/decide", response={202: schemas.ReportOut}, summary="Decide on a figure")
 @dangerous("report.decide")
 def decide_report(request: ScopedRequest, report: int, body: schemas.FigureIn) -> Status[dict[str, Any]]:
@@ -92,6 +111,13 @@ def decide_report(request: ScopedRequest, report: int, body: schemas.FigureIn) -
     row = get_report(scope=request.who, pk=report)
     reports.decide_figure(actor=request.who, rights=request.rights, report=row, **body.dict())
     return Status(202, schemas.report_out(get_report(scope=request.who, pk=report)))
+
+
+def _saved(content: bytes, content_type: str) -> HttpResponse:
+    response = HttpResponse(content, content_type=content_type)
+    response["Content-Disposition"] = "attachment"
+    response["Cache-Control"] = "private, no-store"
+    return response
 
 
 def _told(request: ScopedRequest, pk: int, number: int) -> Told:

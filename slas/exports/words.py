@@ -1,5 +1,7 @@
 """How the figures of a report are written in its files."""
 
+import re
+from calendar import month_name
 from datetime import datetime
 from fractions import Fraction
 from typing import Final
@@ -23,6 +25,15 @@ RESTORED: Final = {
 def name_of(word: str) -> str:
     """`operator_rollout` as Operator rollout."""
     return word.replace("_", " ").capitalize()
+
+
+def period_text(period: str) -> str:
+    """`2026-11` as November 2026, `2026-Q4` as Quarter 4 of 2026, days with `to` between; a year as it is."""
+    if found := re.fullmatch(r"(\d{4})-(\d{2})", period):
+        return f"{month_name[int(found[2])]} {found[1]}"
+    if found := re.fullmatch(r"(\d{4})-Q(\d)", period):
+        return f"Quarter {found[2]} of {found[1]}"
+    return period.replace("..", " to ")
 
 
 def percent(share: Fraction | None) -> str:

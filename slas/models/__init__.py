@@ -4,7 +4,7 @@ from slas.models.budgets import Budget, BurnAlert
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
 from slas.models.disputes import Adjustment, Dispute, DisputeFile, DisputeStep
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
-from slas.models.reports import Decision, Report, ReportPart, ReportRevision
+from slas.models.reports import Decision, Report, ReportFile, ReportPart, ReportRevision
 from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
 
@@ -25,6 +25,7 @@ __all__ = [
     "IncidentNote",
     "IncidentSpan",
     "Report",
+    "ReportFile",
     "ReportPart",
     "ReportRevision",
     "Scorecard",

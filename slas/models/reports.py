@@ -6,7 +6,7 @@ from django.db.models import Q
 
 from sites.models import Provider
 from slas.models.contracts import Contract
-from slas.states import Life
+from slas.states import FileKind, Life
 
 
 class Report(models.Model):
@@ -71,6 +71,48 @@ class ReportPart(models.Model):
 
     def __str__(self) -> str:
         return f"part of provider {self.provider_id} of revision {self.revision_id}"
+
+
+class ReportFile(models.Model):
+    """A part as a signed file: made from what the row holds, and never changed once it is.
+
+    `content` is a bundle's payload, or a PDF file with a hole `[hole_begin, hole_end)` for its signature, of which
+    `attributes` (DER) are what is signed. `certificate` and `root` (PEM) are of the key that is asked for `signature`:
+    raw for a bundle, a CMS for a PDF file. `size_bytes` and `sha256` are those of the file (slas.exports.files). While
+    `due_at` is set it is to be made, then; `problem` says why it is not made yet, or never will be.
+    """
+
+    part = models.ForeignKey(ReportPart, on_delete=models.PROTECT, related_name="files", db_index=False)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
+    kind = models.CharField(max_length=6, choices=[(one, one) for one in FileKind])
+    due_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=300, blank=True)
+    content = models.BinaryField(null=True)
+    hole_begin = models.PositiveIntegerField(null=True)
+    hole_end = models.PositiveIntegerField(null=True)
+    attributes = models.BinaryField(null=True)
+    certificate = models.TextField(blank=True)
+    root = models.TextField(blank=True)
+    signature = models.BinaryField(null=True)
+    size_bytes = models.PositiveIntegerField(null=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    made_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["part", "kind"]
+        indexes = [models.Index(fields=["due_at"], name="report_file_due", condition=~Q(due_at=None))]
+        constraints = [
+            models.UniqueConstraint(fields=["part", "kind"], name="report_file_once"),
+            models.CheckConstraint(condition=Q(kind__in=[str(one) for one in FileKind]), name="report_file_kind"),
+            models.CheckConstraint(
+                condition=Q(made_at=None)
+                | Q(content__isnull=False, signature__isnull=False, size_bytes__isnull=False, due_at=None, problem=""),
+                name="report_file_made",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of part {self.part_id}"
 
 
 class Decision(models.Model):

@@ -196,7 +196,7 @@ def _piece(piece: Any, facts: Sequence[Mapping[str, Any]], one: Measured) -> dic
     begin, end, part = piece
     axis = "availability" if one.objective.measure == "availability" else "reachability"
     first, last = _moment(begin), _moment(end)
-    wanted = {"excluded": {"maintenance", "outage", "centre_blind"}}.get(part.value, {"interval"})
+    wanted = {"excluded": {"maintenance", "outage", "adjustment", "centre_blind"}}.get(part.value, {"interval"})
     proofs = [
         _proof(fact)
         for fact in facts
@@ -230,6 +230,8 @@ def _proof(fact: Mapping[str, Any]) -> dict[str, Any]:
         newest = newest or (fact["findings"][-1] if fact["findings"] else None)
         says = CAUSES[Cause(newest["cause"])] if newest else "no cause found"
         return {"says": f"outage: {says.lower()}", "outage": fact["incident"]}
+    if kind == "adjustment":
+        return {"says": f"granted in dispute {fact['dispute']}: {fact['reason']}", "outage": fact["incident"]}
     if kind == "centre_blind":
         return {"says": f"the centre could not watch ({fact['rule']})"}
     proof = fact.get("proof") or {}

@@ -1,12 +1,16 @@
 """What the API takes and gives about reports."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 from ninja import Field, Schema
 
-from slas.models import Report, ReportRevision
+from slas.exports.files import Fingerprints, fingerprints_of
+from slas.models import Report, ReportFile, ReportRevision
+from slas.present.report_files import state_of
 from slas.selectors.reports import Told
+from slas.states import FileKind
 
 Slug = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -68,12 +72,29 @@ class RevisionPage(Schema):
     next: str | None
 
 
+class FileOut(Schema):
+    """A signed file of a part, `pdf` or `bundle`. `state` is ready, making or problem, which `problem` explains; while
+    `making` it is tried again. `key_sha256` is that of the raw key which signed a bundle, `root_sha256` of the root's
+    certificate."""
+
+    kind: str
+    state: str
+    making: bool
+    problem: str
+    size_bytes: int | None
+    sha256: str
+    made_at: datetime | None
+    key_sha256: str
+    root_sha256: str
+
+
 class PartOut(Schema):
-    """What a revision says of a provider: `data` with exact shares as fractions, and its SHA-256."""
+    """What a revision says of a provider: `data` with exact shares as fractions, its SHA-256, and its signed files."""
 
     provider: str
     sha256: str
     data: dict[str, Any]
+    files: list[FileOut]
 
 
 class RevisionDetailOut(RevisionOut):
@@ -115,13 +136,30 @@ def revision_out(row: ReportRevision) -> dict[str, Any]:
     return {**{name: getattr(row, name) for name in same}, "contract_version": row.version}
 
 
-def revision_detail(told: Told) -> dict[str, Any]:
-    """A revision as RevisionDetailOut has it."""
+def file_out(kind: str, row: ReportFile | None) -> dict[str, Any]:
+    """A file as FileOut has it, also one that has not begun."""
+    prints = fingerprints_of(row) if row and row.made_at else Fingerprints("", "")
+    return {
+        "kind": kind,
+        "state": state_of(row),
+        "making": row is None or row.due_at is not None,
+        "problem": row.problem if row else "",
+        "size_bytes": row.size_bytes if row else None,
+        "sha256": row.sha256 if row else "",
+        "made_at": row.made_at if row else None,
+        "key_sha256": prints.key,
+        "root_sha256": prints.root,
+    }
+
+
+def revision_detail(told: Told, files: Mapping[tuple[int, str], ReportFile]) -> dict[str, Any]:
+    """A revision as RevisionDetailOut has it; files by part and kind."""
     parts = [
         {
             "provider": part.provider.slug,
             "sha256": part.sha256,
             "data": {name: value for name, value in part.data.items() if name != "places"},
+            "files": [file_out(str(kind), files.get((part.pk, kind))) for kind in FileKind],
         }
         for part in told.parts
     ]

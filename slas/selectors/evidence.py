@@ -2,7 +2,7 @@
 maintenance with its approvals, our own blindness, what was agreed. As known at a moment; the scope must be open.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,7 +11,16 @@ from django.db.models import F, Q, QuerySet
 
 from fleet.kit.tenancy import DEFAULT
 from sites.models import StateInterval
-from slas.models import CentreBlind, ContractVersion, Finding, IncidentNote, IncidentSpan, Window, WindowSite
+from slas.models import (
+    Adjustment,
+    CentreBlind,
+    ContractVersion,
+    Finding,
+    IncidentNote,
+    IncidentSpan,
+    Window,
+    WindowSite,
+)
 
 _CHUNK: Final = 5_000
 # The pages that hold the entries which an interval rests on; of each its digest, as it was received.
@@ -28,7 +37,7 @@ GROUP BY e.id, i.id ORDER BY e.site_id, e.from_seq, e.id
 
 def evidence_of(
     version: ContractVersion, begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Everything that `sites` under a version rest on within `[begin, end)`, one object a fact."""
     yield from _agreed(version)
     pages: list[tuple[int, int, int]] = []
@@ -37,25 +46,37 @@ def evidence_of(
             found = (proof or {}).get("journal")
             if found:
                 pages.append((found["identity"], found["from_seq"], found["to_seq"]))
-        yield {
-            **_fact("interval", interval, as_of),
-            "axis": interval.axis,
-            "state": interval.state,
-            "source": interval.source,
-        }
+        yield _interval(interval, as_of)
     yield from _pages(pages, as_of)
-    yield from _outages(begin, end, as_of, sites)
+    yield from _outages(begin, end, as_of, sites, with_notes=True)
+    yield from _granted(begin, end, as_of, sites)
     yield from _maintenance(begin, end, as_of, sites)
-    for blind in CentreBlind.objects.filter(
-        Q(valid_to=None) | Q(valid_to__gt=begin), valid_from__lt=end, recorded_at__lte=as_of
-    ):
-        yield {
-            "type": "centre_blind",
-            "rule": blind.rule,
-            "from": _at(blind.valid_from),
-            "to": _at(blind.valid_to) if blind.closed_at and blind.closed_at <= as_of else None,
-            "recorded_at": _at(blind.recorded_at),
-        }
+    yield from _blindness(begin, end, as_of)
+
+
+def facts_of(
+    site_ids: Sequence[int],
+    begin: datetime,
+    end: datetime,
+    as_of: datetime,
+    *,
+    granted: bool,
+    maintenance: bool,
+    blindness: bool,
+) -> Iterator[dict[str, Any]]:
+    """Of a site or few, what is shown of that: states and outages, and what else is asked for.
+
+    Neither what was agreed, nor digests of pages, nor who said what.
+    """
+    for interval in _known(StateInterval.objects.filter(site__in=site_ids), begin, end, as_of):
+        yield _interval(interval, as_of)
+    yield from _outages(begin, end, as_of, site_ids, with_notes=False)
+    if granted:
+        yield from _granted(begin, end, as_of, site_ids)
+    if maintenance:
+        yield from _maintenance(begin, end, as_of, site_ids)
+    if blindness:
+        yield from _blindness(begin, end, as_of)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -106,6 +127,10 @@ def _fact(kind: str, row: Any, as_of: datetime) -> dict[str, Any]:
     }
 
 
+def _interval(row: StateInterval, as_of: datetime) -> dict[str, Any]:
+    return {**_fact("interval", row, as_of), "axis": row.axis, "state": row.state, "source": row.source}
+
+
 def _pages(wanted: Sequence[tuple[int, int, int]], as_of: datetime) -> Iterator[dict[str, Any]]:
     if not wanted:
         return
@@ -125,10 +150,15 @@ def _pages(wanted: Sequence[tuple[int, int, int]], as_of: datetime) -> Iterator[
             }
 
 
-def _outages(begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _outages(
+    begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int], *, with_notes: bool
+) -> Iterator[dict[str, Any]]:
     spans = list(_known(IncidentSpan.objects.filter(site__in=sites), begin, end, as_of).select_related("provider"))
-    findings = _by_part(Finding.objects.filter(incident__in={one.incident_id for one in spans}, at__lte=as_of))
-    notes = _by_part(IncidentNote.objects.filter(incident__in={one.incident_id for one in spans}, at__lte=as_of))
+    if not spans:
+        return
+    incidents = {one.incident_id for one in spans}
+    findings = _by_part(Finding.objects.filter(incident__in=incidents, at__lte=as_of))
+    notes = _by_part(IncidentNote.objects.filter(incident__in=incidents, at__lte=as_of)) if with_notes else {}
     for span in spans:
         key = (span.incident_id, span.provider_id)
         yield {
@@ -155,6 +185,27 @@ def _outages(begin: datetime, end: datetime, as_of: datetime, sites: Sequence[in
         }
 
 
+def _granted(begin: datetime, end: datetime, as_of: datetime, sites: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Time of outages that was granted in disputes: it is excluded whatever the contract says of its cause."""
+    found = Adjustment.objects.filter(site__in=sites, valid_from__lt=end, valid_to__gt=begin, recorded_at__lte=as_of)
+    for one in found.select_related("provider").order_by("site_id", "valid_from", "id"):
+        yield {
+            "type": "adjustment",
+            "id": one.pk,
+            "dispute": one.dispute_id,
+            "incident": one.incident_id,
+            "site": one.site_id,
+            "provider": one.provider.slug,
+            "from": _at(one.valid_from),
+            "to": _at(one.valid_to),
+            "cause": one.cause,
+            "charged_to": one.charged_to,
+            "reason": one.reason,
+            "by": one.author_name,
+            "recorded_at": _at(one.recorded_at),
+        }
+
+
 def _by_part(rows: QuerySet[Any]) -> Mapping[tuple[int, int], list[Any]]:
     found: dict[tuple[int, int], list[Any]] = {}
     for row in rows.order_by("id"):
@@ -167,10 +218,13 @@ def _maintenance(begin: datetime, end: datetime, as_of: datetime, sites: Sequenc
     windows = Window.objects.filter(
         pk__in=own.values("window"), begins__lt=end, ends__gt=begin, requested_at__lte=as_of
     ).select_related("provider")
+    listed = list(windows)
+    if not listed:
+        return
     places: dict[int, list[int]] = {}
-    for row in own.filter(window__in=windows.values("pk")).order_by("site_id"):
+    for row in own.filter(window__in=[window.pk for window in listed]).order_by("site_id"):
         places.setdefault(row.window_id, []).append(row.site_id)
-    for window in windows:
+    for window in listed:
         is_decided = window.decided_at is not None and window.decided_at <= as_of
         is_cancelled = window.cancelled_at is not None and window.cancelled_at <= as_of
         yield {
@@ -189,6 +243,19 @@ def _maintenance(begin: datetime, end: datetime, as_of: datetime, sites: Sequenc
             "decided_reason": window.decided_reason if is_decided else "",
             "cancelled_by": window.cancelled_by if is_cancelled else "",
             "cancelled_at": _at(window.cancelled_at) if is_cancelled else None,
+        }
+
+
+def _blindness(begin: datetime, end: datetime, as_of: datetime) -> Iterator[dict[str, Any]]:
+    """Times in which the centre itself could not watch."""
+    found = CentreBlind.objects.filter(valid_from__lt=end, recorded_at__lte=as_of)
+    for blind in found.filter(Q(valid_to=None) | Q(valid_to__gt=begin)).order_by("id"):
+        yield {
+            "type": "centre_blind",
+            "rule": blind.rule,
+            "from": _at(blind.valid_from),
+            "to": _at(blind.valid_to) if blind.closed_at and blind.closed_at <= as_of else None,
+            "recorded_at": _at(blind.recorded_at),
         }
 
 

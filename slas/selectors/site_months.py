@@ -1,6 +1,5 @@
 """One site within a report: its time cut into pieces by class, and the facts that prove each. Needs an open scope."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ from slas.engine import Piece
 from slas.measuring import SiteFigures, measure, pieces_of
 from slas.models import Report, ReportRevision
 from slas.selectors.contracts import version_as_of
-from slas.selectors.evidence import evidence_of
-from slas.selectors.figures import told_of
+from slas.selectors.evidence import facts_of
+from slas.selectors.figures import GRANTED, told_of
 from slas.terms import Objective
 
 
@@ -42,16 +41,24 @@ def site_month(report: Report, revision: ReportRevision, slug: str) -> SiteMonth
     sites = sorted({row.site_id for row in tenures if row.valid_to is None or row.valid_to > report.begins})
     version = version_as_of(report.contract, revision.as_of)
     until = max(report.begins, min(report.ends, revision.as_of))
-    measured, zone = [], "UTC"
+    measured, all_inputs = [], []
     for told in told_of(version, report.begins, until, revision.as_of, site_ids=sites):
         inputs = [one for one in told.inputs if one.slug == slug]
+        all_inputs += inputs
         result = measure(told.segment.pk, told.terms, told.objective, inputs)
         rules = told.terms.rules(told.objective)
         for one, figures in zip(inputs, result.sites, strict=True):
-            zone = one.zone
             pieces = pieces_of(one, told.objective.measure, rules)
             measured.append(Measured(told.segment.provider.name, told.objective, figures, pieces))
     if not measured:
         raise NotFound("The report says nothing of such a site, or it is not yours to see.")
-    facts: Iterator[dict[str, Any]] = evidence_of(version, report.begins, until, revision.as_of, sites)
-    return SiteMonth(slug, measured[0].figures.name, zone, measured, [one for one in facts if one["type"] != "segment"])
+    facts = facts_of(
+        sites,
+        report.begins,
+        until,
+        revision.as_of,
+        granted=any(cause == GRANTED for one in all_inputs for cause, _ in one.reasons),
+        maintenance=any(one.maintenance for one in all_inputs),
+        blindness=any(one.blind for one in all_inputs),
+    )
+    return SiteMonth(slug, measured[0].figures.name, all_inputs[-1].zone, measured, list(facts))

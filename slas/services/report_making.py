@@ -25,6 +25,7 @@ from slas.models import (
     Finding,
     IncidentSpan,
     Report,
+    ReportFile,
     ReportPart,
     ReportRevision,
     Segment,
@@ -36,7 +37,7 @@ from slas.selectors.contracts import versions_of
 from slas.selectors.papers import paper_of
 from slas.selectors.reports import decisions_of
 from slas.services.reports import want
-from slas.states import Life
+from slas.states import FileKind, Life
 
 logger = logging.getLogger(__name__)
 MAKER: Final = job("reports")
@@ -170,8 +171,13 @@ def _make(pk: int) -> bool:
             version=paper.head.version,
             tzdata=version_of("tzdata"),
         )
-        ReportPart.objects.bulk_create(
+        kept = ReportPart.objects.bulk_create(
             _part(made, providers[name], part, old.get(name)) for name, part in parts.items()
+        )
+        ReportFile.objects.bulk_create(
+            ReportFile(part=part, provider_id=part.provider_id, kind=kind, due_at=now)
+            for part in kept
+            for kind in FileKind
         )
         report.state = state
     report.looked_at, report.wanted_at, report.started_at, report.problem = now, None, None, ""

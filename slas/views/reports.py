@@ -1,7 +1,7 @@
 """Reports: the list, one revision as a document, one site within it, and what is asked of them."""
 
 from collections import defaultdict
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -15,14 +15,20 @@ from fleet.kit.dangerous import dangerous
 from fleet.kit.errors import Conflict, Invalid, NotFound
 from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
+from slas.exports import zipapp
+from slas.exports.files import CONTENT_TYPES, SUFFIXES, file_of
 from slas.exports.sheets import csv_of, json_of, xlsx_of
+from slas.exports.zipapp import verifier
 from slas.models import Report, ReportPart, ReportRevision
 from slas.periods import month_of
 from slas.present import reports as present
+from slas.present.report_files import checked_by, file_rows
 from slas.selectors.contracts import contracts_in, get_contract
+from slas.selectors.report_files import files_of, get_file
 from slas.selectors.reports import Told, get_report, reports_in, revision_of, revisions_of, trend_of
 from slas.selectors.site_months import site_month
 from slas.services.reports import DECIDE, MAKE, ask_for_report, decide_figure
+from slas.states import FileKind
 
 PER_PAGE: Final = 50
 SITES_PER_PAGE: Final = 100
@@ -96,13 +102,42 @@ def report_export(request: ScopedRequest, pk: int, kind: str) -> HttpResponse:
     report = get_report(scope=request.who, pk=pk)
     told = _told(request, report)
     content_type, made = FILES[kind]
-    response = HttpResponse(made(told.paper), content_type=content_type)
-    name = f"{report.contract.slug}-{report.period}-r{told.revision.number}.{kind}"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    return _saved(
+        made(told.paper), content_type, f"{report.contract.slug}-{report.period}-r{told.revision.number}.{kind}"
+    )
+
+
+@require_safe
+def report_file(request: ScopedRequest, pk: int, number: int, slug: str, kind: str) -> HttpResponse:
+    """A provider's part of a revision as a signed file. Raises NotFound, Conflict where it is not made yet."""
+    report = get_report(scope=request.who, pk=pk)
+    row = get_file(report, number, slug, kind)
+    name = f"{report.contract.slug}-{slug}-{report.period}-r{number}.{SUFFIXES[FileKind(kind)]}"
+    return _saved(file_of(row), CONTENT_TYPES[FileKind(kind)], name)
+
+
+@require_safe
+def report_root(request: ScopedRequest, pk: int, number: int, slug: str) -> HttpResponse:
+    """The certificate of the root that vouches for the signature of a PDF file. Raises NotFound, Conflict."""
+    row = get_file(get_report(scope=request.who, pk=pk), number, slug, FileKind.PDF)
+    return _saved(row.root.encode(), "application/x-pem-file", "archipelago-root.pem")
+
+
+@require_safe
+def report_verifier(request: ScopedRequest) -> HttpResponse:
+    """The verifier of evidence bundles as one file that Python runs."""
+    return _saved(verifier(), "application/octet-stream", zipapp.NAME)
 
 
 # ------------------------------------------------------------------------------------------------------------
+def _saved(content: bytes, content_type: str, name: str) -> HttpResponse:
+    """A file to be saved and never shown."""
+    response = HttpResponse(content, content_type=content_type)
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
 def _number(request: ScopedRequest) -> int | None:
     text = request.GET.get("revision", "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
@@ -116,13 +151,12 @@ def _told(request: ScopedRequest, report: Report) -> Told:
 
 
 def _revision(request: ScopedRequest, report: Report) -> ReportRevision:
-    """The same without what it says, which may be of thousands of sites."""
-    number = _number(request)
-    found = revisions_of(report)
-    revision = (found if number is None else found.filter(number=number)).first()
+    """The same without what it says, which may be of thousands of sites. It was fetched with the report."""
+    number, found = _number(request), cast("Any", report).all_revisions
+    revision = next((one for one in found if number in (None, one.number)), None)
     if revision is None:
         raise NotFound("There is no such revision.")
-    return revision
+    return cast("ReportRevision", revision)
 
 
 def _list(request: ScopedRequest, *, error: str = "", typed: dict[str, str] | None = None) -> HttpResponse:
@@ -177,6 +211,7 @@ def _page(
     }
     if context["revisions"]:
         told = _told(request, report)
+        signed = file_rows(told.parts, files_of(told.parts))
         places = Paginator(present.places_of(told.paper), SITES_PER_PAGE)
         months, trend = present.trend_rows(trend_of(report))
         context |= {
@@ -184,6 +219,8 @@ def _page(
             "revision": told.revision,
             "is_newest": told.revision.pk == context["revisions"][0].pk,
             "doc": present.document_of(told),
+            "signed": signed,
+            "checked": checked_by(signed),
             "places": places.get_page(request.GET.get("page")),
             "changes": present.changes_of(told),
             "site_changes": present.site_changes_of(told)[:50],

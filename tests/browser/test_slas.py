@@ -1,5 +1,7 @@
 """SLAs before a real browser: a contract from its form, maintenance from both sides, and axe on every page."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,15 +14,19 @@ from fleet.kit.tenancy import scope
 from fleet.people.models import User
 from fleet.people.selectors import access_of
 from sites.models import Site
-from slas.models import Incident
+from slas.models import Contract, Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import file_dispute
+from slas.services.report_files import make_files
+from slas.services.report_making import make_wanted
+from slas.services.reports import ask_for_report
 from slas.services.scorecards import keep_scorecards
 from slas.services.upkeep import request_window
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
+from tests.conftest import everything
 from tests.slas.factories import TEST, interval, make_contract, segment
 
 pytestmark = pytest.mark.browser
@@ -29,6 +35,7 @@ PAGES = (
     *("/slas/contracts/shops/", "/slas/contracts/shops/edit/", "/slas/maintenance/", "/slas/maintenance/new/"),
     *("/slas/maintenance/{window}/", "/slas/outages/", "/slas/outages/{outage}/", "/sites/north-0/outages/"),
     *("/slas/disputes/", "/slas/disputes/{dispute}/"),
+    *("/slas/reports/", "/slas/reports/{report}/", "/slas/reports/{report}/sites/north-0/"),
 )
 RULES = {"counts": "excluded", "notice_h": "72", "cap_h": "8", "cap_per": "year"}
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -68,16 +75,48 @@ def promised(stage: Stage, clean: None) -> dict[str, Any]:
             outage = Incident.objects.filter(site=site).latest("pk")
         given = {"cause": "third_party", "text": "an excavator cut the cable"}
         dispute = file_dispute(actor=actor, rights=rights, incident=outage, **given)
-        return {"window": window.pk, "outage": outage.pk, "dispute": dispute.pk}
+        with scope(TEST):
+            contract = Contract.objects.get()
+        report = ask_for_report(actor=TEST, rights=everything(), contract=contract, period=f"{NOW:%Y-%m}")
+        make_wanted()
+        return {"window": window.pk, "outage": outage.pk, "dispute": dispute.pk, "report": report.pk}
 
     found: dict[str, Any] = stage.ask(make)
     return found
 
 
 @LOOKS
-def test_axe_finds_nothing_serious(sign_in: SignIn, promised: dict[str, Any], theme: str, width: int) -> None:
+def test_axe_finds_nothing_serious(
+    sign_in: SignIn, stage: Stage, promised: dict[str, Any], theme: str, width: int
+) -> None:
+    assert stage.ask(make_files) == 4
     page = sign_in("admin", theme=theme, width=width, height=844)
     look_at(page, *(path.format(**promised) for path in PAGES))
+
+
+MAKE_FILES = (
+    "import django; django.setup(); from slas.services.report_files import make_files; assert make_files() == 4"
+)
+
+
+def test_signed_files_show_by_themselves_and_are_downloaded(
+    sign_in: SignIn, stage: Stage, promised: dict[str, Any]
+) -> None:
+    page = sign_in("admin")
+    page.goto(f"/slas/reports/{promised['report']}/")
+    expect(page.get_by_text("Being made; it shows here by itself.")).to_have_count(4)
+    environ = stage.environ | {"DJANGO_SETTINGS_MODULE": "fleet.settings"}
+    subprocess.run([sys.executable, "-c", MAKE_FILES], env=environ, check=True)
+    page.get_by_role("link", name="PDF, evidence").click()
+    for kind, begin in (("pdf", b"%PDF-"), ("bundle", b'{"payload":')):
+        link = page.locator(f"#file-north-{kind}")
+        expect(link).to_be_visible(timeout=WAIT_MS)
+        with page.expect_download() as found:
+            link.click()
+        assert found.value.path().read_bytes().startswith(begin)
+        assert found.value.suggested_filename.startswith(f"shops-north-{NOW:%Y-%m}-r1.")
+    page.get_by_text("How to check them").click()
+    expect(page.get_by_text("python3 slas-verify.pyz bundle.json --key")).to_be_visible()
 
 
 @pytest.mark.usefixtures("clean")

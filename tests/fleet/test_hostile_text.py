@@ -20,6 +20,7 @@ from sites.models import DesiredDocument, JournalEntry, JournalEnvelope, Site, S
 from sites.services.desired import EMPTY
 from sites.services.reports import record_reports
 from sites.services.sites import update_site
+from slas.services.report_files import make_files
 from tests.conftest import TEST, everything
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.receiver import one_webhook
@@ -31,6 +32,7 @@ from tests.meta.routes import (
     PAGES,
     PROVIDER,
     REPORT,
+    REPORT_FILE,
     RING,
     ROLLOUT,
     SITE,
@@ -41,6 +43,7 @@ from tests.meta.routes import (
 from tests.sites.builders import a_report, polled
 from tests.sites.identities import keys
 from tests.slas.hostile import write_slas
+from tests.slas.signing import signer_of_files
 
 HOSTILE = [
     "<script>probe()</script>",
@@ -273,6 +276,7 @@ SLUGS = {
     OUTAGE: "1",
     DISPUTE: "1",
     REPORT: "hostile-site",
+    REPORT_FILE: "hostile",
 }
 # How the rollout stands where a page about it is readable, if not held.
 STANDS = {
@@ -290,9 +294,12 @@ READABLE = [route for route in PAGES if "GET" in route.methods]
 
 
 @pytest.mark.parametrize("route", READABLE, ids=str)
-def test_no_page_takes_hostile_text_for_markup(site, signed_in, route):
+def test_no_page_takes_hostile_text_for_markup(site, signed_in, route, tmp_path):
     client = signed_in("admin", username="<probe>" if route.path == "" else "")
     slug = SLUGS.get(route.about, "")
+    if route.about == REPORT_FILE:
+        with signer_of_files(tmp_path):
+            make_files()
     if route.about == ROLLOUT:
         stand(*STANDS.get(route.path.removeprefix("rollouts/<int:pk>/").rstrip("/"), ("paused", "stopped")))
     shown, is_page = 0, False

@@ -11,7 +11,7 @@ STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
 ROLLOUT, HOLD = "rollout", "hold"
 WINDOW, CONTRACT = "window", "contract"
 OUTAGE, DISPUTE = "outage", "dispute"
-REPORT = "report"
+REPORT, REPORT_FILE = "report", "report_file"
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,11 @@ PAGES = (
     Route("slas/reports/<int:pk>/decide/", REPORT, POST),
     Route("slas/reports/<int:pk>/export.<slug:kind>", REPORT),
     Route("slas/reports/<int:pk>/sites/<slug:slug>/", REPORT),
+    Route("slas/reports/slas-verify.pyz", PLAIN),
+    *(
+        Route(f"slas/reports/<int:pk>/revisions/<int:number>/<slug:slug>/{name}", REPORT_FILE)
+        for name in ("report.pdf", "bundle.json", "root.pem")
+    ),
     Route("rings/", PLAIN),
     Route("rings/new/", PLAIN, GET_POST),
     Route("rings/count/", PLAIN),

@@ -17,6 +17,7 @@ from sites.services.reports import record_reports
 from slas.models import Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
+from slas.services.report_files import make_files
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
 from slas.services.upkeep import request_window
@@ -35,6 +36,7 @@ from tests.meta.routes import (
     PLAIN,
     PROVIDER,
     REPORT,
+    REPORT_FILE,
     RING,
     ROLLOUT,
     SITE,
@@ -49,6 +51,7 @@ from tests.sites.builders import polled
 from tests.sites.identities import FINGERPRINT, certificate, enrolled, freeze_row, keys, ready_for
 from tests.sites.told import document, receipt, standing, told_for
 from tests.slas.factories import make_contract, segment
+from tests.slas.signing import signer_of_files
 
 pytestmark = pytest.mark.usefixtures("plain_static")
 
@@ -66,6 +69,7 @@ OWN = {
     OUTAGE: "1",
     DISPUTE: "1",
     REPORT: "own-site",
+    REPORT_FILE: "own",
 }
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
@@ -389,6 +393,25 @@ def test_a_report_shows_the_own_part_and_another_is_404_like_what_is_not(client_
         assert found[0].content == found[1].content
         assert client.get("/slas/reports/1/sites/quagga-site/").status_code == 404
     assert value("SELECT count(*) FROM slas_decision", using=OWNER) == before
+
+
+@pytest.mark.parametrize(("route", "method"), calls(REPORT_FILE))
+def test_a_signed_file_of_the_own_part_is_given_out_and_another_is_404_like_what_is_not(
+    client_of, tmp_path, route, method
+):
+    since = {"begins": "2026-01-01T00:00"}
+    _make_report(make_contract(segment("own", **since), segment("quagga", **since), slug="both"))
+    _make_report(make_contract(segment("quagga", **since), slug="quagga-only"))
+    with signer_of_files(tmp_path):
+        make_files()
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        response = client.get(route.at("own"))
+        assert response.status_code == (404 if "region" in member or "label" in member else 200), member
+        assert_nothing_foreign(response)
+        places = [(1, "quagga"), (2, "quagga"), (999, "own"), (1, "nobody")]
+        found = [client.get(route.at(slug).replace("/reports/1/", f"/reports/{number}/")) for number, slug in places]
+        assert [one.status_code for one in found] == [404] * 4, member
 
 
 def _make_report(version: Any) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fleet.kit.tenancy import scope
@@ -10,18 +12,21 @@ from sites.models import Site
 from slas.models import Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
+from slas.services.report_files import make_files
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
 from slas.services.upkeep import request_window
 from tests.conftest import everything
 from tests.slas.factories import NOVEMBER, TEST, make_contract, objective, segment, states, tenures
+from tests.slas.signing import signer_of_files
 
 SLAS = ("/api/v1/maintenance", "/api/v1/contracts", "/api/v1/outages", "/api/v1/disputes", "/api/v1/reports")
 
 
 def ready_for(operation: str, site: Site, make_person: Callable[..., Any]) -> None:
     """Outage 1 and, unless one is to be filed, dispute 1 with file 1; or contract `shops` of the site's provider,
-    and window 1, asked for by the side that an administrator may answer; or report 1, in which nothing is proven."""
+    and window 1, asked for by the side that an administrator may answer; or report 1, in which nothing is proven,
+    with its signed files where one is to be had."""
     if operation.endswith(("outage", "outages", "dispute", "disputes", "dispute_file")):
         _outage(operation, site, make_person)
         return
@@ -67,3 +72,6 @@ def _report(operation: str, site: Site) -> None:
         contract = made.contract
     ask_for_report(actor=TEST, rights=everything(), contract=contract, period="2025-01")
     make_wanted()
+    if operation == "report_file":
+        with TemporaryDirectory() as folder, signer_of_files(Path(folder)):
+            make_files()

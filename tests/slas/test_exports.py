@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from hashlib import sha256
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from fleet.kit import signing
 from fleet.kit.tenancy import Limit, Scope, scope
 from fleet.signer.reports import ReportToSign
 from slas.engine import Figures, Totals
-from slas.exports.pdf import content_of, pdf_of, sign_pdf
+from slas.exports.files import joined
+from slas.exports.pdf import content_of, enveloped, pdf_of, prepared
 from slas.exports.sheets import csv_of, json_of, xlsx_of
+from slas.models import ReportFile
 from slas.reporting.paper import Head, Lost, Paper, Place, Promise, Restored, Upkeep
 from slas.selectors.papers import paper_of
 from tests.slas.factories import DECEMBER, NOVEMBER, TEST, make_contract, objective, segment, states, tenures
@@ -133,16 +136,22 @@ def test_a_thousand_sites_take_seconds():
 # The signature ----------------------------------------------------------------------------------------------
 @pytest.fixture
 def signed(tmp_path: Path, settings: Any) -> Iterator[tuple[bytes, signing.ReportKeys]]:
-    asked: dict[int, bytes] = {}
+    rows: dict[int, ReportFile] = {}
 
-    def sign(data: bytes) -> bytes:
-        asked[1] = data
-        return signing.sign_report(1).signature
+    def read(file_id: int) -> ReportToSign:
+        content = bytes(rows[file_id].content or b"")
+        digest = sha256(content[: rows[file_id].hole_begin] + content[rows[file_id].hole_end :]).digest()
+        return ReportToSign("pdf", bytes(rows[file_id].attributes or b""), digest)
 
-    with signer_of_reports(tmp_path, lambda file_id: ReportToSign("pdf", asked[file_id])) as socket:
+    with signer_of_reports(tmp_path, read) as socket:
         settings.SIGNER_SOCKET = socket
         keys = signing.report_keys()
-        yield sign_pdf(pdf_of(paper()), keys, sign), keys
+        found = prepared(pdf_of(paper()), keys, datetime.now(UTC))
+        row = rows[1] = ReportFile(kind="pdf", content=found.content, hole_begin=found.begin, hole_end=found.end)
+        row.attributes, row.certificate, row.root = found.attributes, keys.pdf, keys.root
+        signature = signing.sign_report(1).signature
+        row.signature = enveloped(found.attributes, signature, certificate=keys.pdf, root=keys.root)
+        yield joined(row), keys
 
 
 def test_the_signature_verifies_by_the_root_and_covers_all_of_the_file(signed: Any):

@@ -25,42 +25,48 @@ import venv
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asn1crypto import pem, x509
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.validation import validate_pdf_signature
+from pyhanko_certvalidator import ValidationContext
 
-from fleet.kit import signing
 from fleet.kit.tenancy import Scope, scope
 from fleet.people.selectors import access_of
 from fleet.rollouts.models import Rollout
 from fleet.rollouts.services import control, planning
 from fleet.rollouts.services.ticking import tick
-from fleet.signer.reports import ReportToSign
-from sites.models import Site, SiteDesired
+from sites.models import SiteDesired
 from sites.services.sites import update_site
 from slas.engine import Totals, Verdict
-from slas.envelope import seal_bundle
-from slas.exports import zipapp
-from slas.exports.bundle import payload_of
+from slas.exports import files, zipapp
 from slas.measuring import SiteFigures
-from slas.models import CentreBlind, ContractVersion, Incident, IncidentSpan, Window
-from slas.selectors.evidence import evidence_of
-from slas.selectors.figures import figures_of, told_of
+from slas.models import CentreBlind, ContractVersion, Incident, IncidentSpan, Report, Window
+from slas.reporting.paper import load
+from slas.selectors.figures import figures_of
 from slas.selectors.incidents import why_of
+from slas.selectors.report_files import get_file
+from slas.selectors.reports import revision_of
 from slas.services.blindness import find_blindness
+from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
-from slas.services.incidents import correct_cause
+from slas.services.disputes import attach_file, file_dispute
+from slas.services.report_files import make_files
+from slas.services.report_making import keep_reports, make_wanted
 from slas.services.upkeep import decide_window, request_window
-from slas.states import Measure
+from slas.states import FileKind, Measure
 from tests.conftest import everything
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.played import LAX, NEW, QUICK, SIGN
 from tests.fleet.standards.factories import make_standard
 from tests.sites.told import document, standing
 from tests.slas.factories import TEST, make_contract, objective, segment
-from tests.slas.signing import signer_of_reports
+from tests.slas.signing import signer_of_files
 from tests.slas.simulated import BERLIN, MINUTE, AgentSite, Clock, berlin, miss, poll, simulated_clock
 from tests.slas.test_bundles import link_package
 
@@ -286,7 +292,7 @@ def second_half(it: Month) -> None:
     it.dock.mode("off")
 
 
-def test_a_month_that_is_derived_by_hand(month: Month, tmp_path: Path, settings: Any) -> None:
+def test_a_month_that_is_derived_by_hand(month: Month, tmp_path: Path) -> None:
     it = month
     it.at(26, 10, month=9)
     version = agreed()
@@ -329,6 +335,12 @@ def test_a_month_that_is_derived_by_hand(month: Month, tmp_path: Path, settings:
         ("sued", "dock"): up(MONTH, excluded=3 * H, down=2 * H),
     }
 
+    (report,) = _made()
+    assert (report.period, report.state) == ("2026-10", "final")
+    assert _says(report, 1) == {(*key, "availability"): totals for key, totals in final.items()} | {
+        (*key, "reachability"): totals for key, totals in reach.items()
+    }
+
     # On the 5th of November dock is back: it ran on for an hour, and was without power from a minute later on. Its
     # provider disputes the 12th, and is right. The final figures stay as they were.
     it.at(5, 10, month=11)
@@ -336,10 +348,7 @@ def test_a_month_that_is_derived_by_hand(month: Month, tmp_path: Path, settings:
     poll(it.dock)
     it.dock.read_journal()
     derive_due()
-    with scope(TEST):
-        incident = Incident.objects.get(site=it.dock.site, kind="down", spans__valid_from=berlin(12, 12))
-    actor, rights = it.manager
-    correct_cause(actor=actor, rights=rights, incident=incident, cause="third_party", reason="A digger, as they said.")
+    _dispute_the_12th(it)
     restated = final | {("sued", "dock"): up(MONTH, excluded=6 * H, unknown=M, down=59 * M)}
     now = it.at(6, 12, month=11)
     found = it.figures(version, now)
@@ -352,39 +361,101 @@ def test_a_month_that_is_derived_by_hand(month: Month, tmp_path: Path, settings:
     own = {key: row.totals for key, row in it.figures(version, now, who=sueds).items()}
     assert own == {key: totals for key, totals in restated.items() if key[0] == "sued"}
     _causes(it)
-    settings.SIGNER_SOCKET = tmp_path / "reports.sock"
-    for as_of, totals in ((FINAL, final), (now, restated)):
-        assert _recomputed(version, as_of, tmp_path) == totals
+
+    # The report is restated with what differs. Signed files of both revisions are made now, when the signer is back.
+    (report,) = _made()
+    assert report.state == "restated"
+    assert _says(report, 2) == _says(report, 1) | {("sued", "dock", "availability"): restated["sued", "dock"]}
+    _differs_by_the_12th_and_the_31st(report)
+    with signer_of_files(tmp_path):
+        assert make_files() == 8
+    for number, totals in ((1, final), (2, restated)):
+        _opens_and_verifies(report, number)
+        assert _recomputed(report, number, tmp_path) == totals
 
 
-def _recomputed(version: ContractVersion, as_of: datetime, folder: Path) -> dict[tuple[str, str], Totals]:
-    """The availability that the month's bundle, signed by a real signer, gives in an environment of its own, offline.
+# The report -------------------------------------------------------------------------------------------------
+def _made() -> list[Report]:
+    """The reports of which any was due, each made by the service."""
+    assert (keep_reports(), make_wanted()) == (1, 1)
+    with scope(TEST):
+        return list(Report.objects.select_related("contract"))
+
+
+def _says(report: Report, number: int) -> dict[tuple[str, str, str], Totals]:
+    """By provider, site and measure, out of the parts that the revision keeps."""
+    with scope(TEST):
+        told = revision_of(report, number)
+    assert told is not None
+    papers = [(part.provider.slug, load(part.data)) for part in told.parts]
+    assert [slug for slug, _ in papers] == ["nord", "sued"]
+    return {(slug, one.slug, one.measure): one.totals for slug, paper in papers for one in paper.places}
+
+
+def _dispute_the_12th(it: Month) -> None:
+    """Sued files a claim, and a manager accepts it."""
+    with scope(TEST):
+        incident = Incident.objects.get(site=it.dock.site, kind="down", spans__valid_from=berlin(12, 12))
+    actor, rights = access_of(it.made.person("provider_operator", username="sued", provider=it.sued))
+    claim = file_dispute(actor=actor, rights=rights, incident=incident, cause="third_party", text="A digger, it was.")
+    attach_file(actor=actor, rights=rights, dispute=claim, name="digger.txt", body=b"It dug where our cable lay.")
+    actor, rights = it.manager
+    decide_dispute(actor=actor, rights=rights, dispute=claim, decision="accepted", reason="A digger, as they said.")
+
+
+def _differs_by_the_12th_and_the_31st(report: Report) -> None:
+    """Three hours are excluded; of two unknown ones 60 minutes were up, 59 down, and one is still not known."""
+    with scope(TEST):
+        told = revision_of(report, 2)
+    assert told is not None
+    nords, sueds = (part.diff for part in told.parts)
+    assert nords == {"causes": [], "promises": [], "sites": []}
+    assert sueds is not None
+    gained = {"excluded": 180 * M, "unknown": -119 * M, "down": -121 * M, "up": 60 * M}
+    assert [(one["measure"], one["slug"], one["ms"]) for one in sueds["sites"]] == [("availability", "dock", gained)]
+    (promise,) = sueds["promises"]
+    assert (promise["measure"], promise["ms"]) == ("availability", gained)
+    assert any("A digger, as they said." in cause for cause in told.causes), told.causes
+
+
+def _opens_and_verifies(report: Report, number: int) -> None:
+    """Each provider's PDF file is signed by a key that the fleet's root vouches for, and says whose it is."""
+    for provider in ("nord", "sued"):
+        with scope(TEST):
+            row = get_file(report, number, provider, FileKind.PDF)
+        reader = PdfFileReader(BytesIO(files.file_of(row)))
+        root = x509.Certificate.load(pem.unarmor(row.root.encode())[2])
+        (signature,) = reader.embedded_signatures
+        status = validate_pdf_signature(signature, ValidationContext(trust_roots=[root], allow_fetching=False))
+        assert (status.bottom_line, status.coverage.name) == (True, "ENTIRE_FILE")
+        assert reader.trailer["/Info"]["/Title"] == f"Shops: October 2026: {provider.title()}"
+
+
+def _recomputed(report: Report, number: int, folder: Path) -> dict[tuple[str, str], Totals]:
+    """The availability that a revision's bundles give in an environment of its own, offline.
 
     That has `tzdata` and `cryptography` (with what it is made of), and nothing of ours but the verifier in one file.
     """
-    files: dict[int, bytes] = {}
-    with signer_of_reports(folder, lambda file_id: ReportToSign("bundle", files[file_id])):
-        key = signing.report_keys()
-        with scope(TEST):
-            told = told_of(version, BEGIN, END, as_of)
-            evidence = evidence_of(version, BEGIN, END, as_of, list(Site.objects.values_list("pk", flat=True)))
-            files[1] = payload_of(told, evidence, report={"contract": "shops"}, keys=key)
-        sealed = seal_bundle(files[1], key.bundle_key, signing.sign_report(1).signature)
-    (folder / "bundle.json").write_bytes(sealed)
     (folder / zipapp.NAME).write_bytes(zipapp.verifier())
-    python = _empty(folder / "empty")
-    command = [python, "-I", folder / zipapp.NAME, folder / "bundle.json"]
-    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONTZPATH": ""}, check=False)
-    assert (done.returncode, done.stderr.split(",")[0]) == (0, "signature: valid")
     found = {}
-    for one in map(json.loads, done.stdout.splitlines()):
-        _, provider, measure, slug = one["name"].split()
-        if measure == Measure.AVAILABILITY:
-            found[provider, slug] = Totals(*(one[name] for name in Totals.__dataclass_fields__))
+    for slug in ("nord", "sued"):
+        with scope(TEST):
+            row = get_file(report, number, slug, FileKind.BUNDLE)
+        (folder / "bundle.json").write_bytes(files.file_of(row))
+        key = files.fingerprints_of(row).key
+        python = empty_python(folder / "empty")
+        command = [python, "-I", folder / zipapp.NAME, folder / "bundle.json", "--key", key]
+        done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONTZPATH": ""}, check=False)
+        assert (done.returncode, done.stderr.split(",")[0]) == (0, "signature: valid")
+        for one in map(json.loads, done.stdout.splitlines()):
+            _, provider, measure, site = one["name"].split()
+            assert provider == slug
+            if measure == Measure.AVAILABILITY:
+                found[provider, site] = Totals(*(one[name] for name in Totals.__dataclass_fields__))
     return found
 
 
-def _empty(folder: Path) -> Path:
+def empty_python(folder: Path) -> Path:
     if not folder.exists():
         venv.create(folder, with_pip=False, symlinks=True)
         (packages,) = (folder / "lib").glob("python*/site-packages")

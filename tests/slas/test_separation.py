@@ -26,7 +26,7 @@ TABLES = [
     *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
     *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
     *("slas_dispute", "slas_disputestep", "slas_disputefile", "slas_adjustment"),
-    *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_decision"),
+    *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_reportfile", "slas_decision"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident", "slas_report", "slas_reportrevision"}
 

@@ -51,7 +51,7 @@ def files(tmp_path: Path, settings: Any) -> Any:
 
 
 def test_a_bundle_and_a_pdf_are_signed_by_keys_that_the_root_vouches_for(files: Any):
-    files |= {1: ReportToSign("bundle", b"{}"), 2: ReportToSign("pdf", attributes())}
+    files |= {1: ReportToSign("bundle", b"{}"), 2: ReportToSign("pdf", attributes(), b"d" * 32)}
     keys = signing.report_keys()
     root = x509.load_pem_x509_certificate(keys.root.encode())
     bundle, pdf = (x509.load_pem_x509_certificate(pem.encode()) for pem in (keys.bundle, keys.pdf))
@@ -72,10 +72,17 @@ def test_a_bundle_and_a_pdf_are_signed_by_keys_that_the_root_vouches_for(files: 
     "content", [b"", b"{}", b"DSSEv1 1 a 1 b", attributes("signed_data"), attributes(digest=b"short"), b"\x31\x80"]
 )
 def test_the_key_of_pdf_files_signs_nothing_but_their_attributes(files: Any, content: bytes):
-    files[1] = ReportToSign("pdf", content)
-    with pytest.raises(SignerRefused, match="not the signed attributes") as refused:
+    files[1] = ReportToSign("pdf", content, b"d" * 32)
+    with pytest.raises(SignerRefused, match=r"not the signed attributes|of another file") as refused:
         signing.sign_report(1)
     assert refused.value.code == "report"
+
+
+@pytest.mark.parametrize("digest", [b"", b"d" * 31, b"e" * 32])
+def test_the_attributes_of_another_file_are_not_signed(files: Any, digest: bytes):
+    files[1] = ReportToSign("pdf", attributes(digest=digest), digest if len(digest) < 32 else b"d" * 32)
+    with pytest.raises(SignerRefused):
+        signing.sign_report(1)
 
 
 def test_what_is_not_to_be_signed_is_not(files: Any):

@@ -1,4 +1,6 @@
-"""`manage.py signer`: keeps the centre's private keys, and certifies sites and services for the other processes."""
+"""`manage.py signer`: keeps the centre's private keys; certifies sites and services, and signs documents and reports,
+for the other processes.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -15,9 +17,11 @@ from fleet.signer.authority import SignerError
 from fleet.signer.keys import KeyStore
 from fleet.signer.ledger import Ledger
 from fleet.signer.operations import Limits, Signer, TokenBucket
+from fleet.signer.reports import ReportToSign
 from fleet.signer.server import SignerServer, serve
 from sites.selectors.desired import documents_to_sign
 from sites.selectors.identity import signable
+from slas.selectors.report_files import file_to_sign
 
 SERVICES_PER_S = 20
 READ_S = 5
@@ -26,7 +30,7 @@ log = logging.getLogger("fleet.signer")
 
 
 class Command(BaseCommand):
-    """Runs until SIGTERM. It starts without the database, which only issue_site needs."""
+    """Runs until SIGTERM. It starts without the database, which certificates of sites, documents and reports need."""
 
     help = __doc__
     requires_system_checks: list[str] = []
@@ -49,7 +53,8 @@ class Command(BaseCommand):
                     limits,
                     ledger=ledger,
                     read_documents=documents_to_sign,
-                    reading=_reading,
+                    read_report=read_report,
+                    reading=reading,
                 )
                 server = SignerServer(
                     settings.SIGNER_SOCKET,
@@ -62,8 +67,14 @@ class Command(BaseCommand):
             raise CommandError(error.message) from None
 
 
+def read_report(file_id: int) -> ReportToSign:
+    """The file of a report that a row has to be signed. Raises NotFound, Conflict."""
+    found = file_to_sign(file_id)
+    return ReportToSign(found.kind, found.content, found.digest)
+
+
 @contextmanager
-def _reading() -> Iterator[None]:
+def reading() -> Iterator[None]:
     """One read-only look at the database a request, bounded in time; the connection goes back to the pool after it."""
     try:
         with scope(job("signer")):
