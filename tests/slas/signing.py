@@ -83,7 +83,7 @@ def signer_of_reports(folder: Path, read_report: Callable[[int], ReportToSign]) 
     ):
         limits = Limits(*(TokenBucket(10, 100) for _ in range(3)))
         answering = Signer(
-            store, "demo.example", no_site, limits, ledger=ledger, read_document=no_document, read_report=read_report
+            store, "demo.example", no_site, limits, ledger=ledger, read_documents=no_documents, read_report=read_report
         )
         server = SignerServer(socket, answering)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
