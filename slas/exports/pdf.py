@@ -16,9 +16,10 @@ from pyhanko.sign import signers
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
 from fleet.kit.signing import ReportKeys
+from slas.exports.counted import counted_content
 from slas.exports.words import RESTORED, VERDICTS, duration, moment, name_of, percent, restored_text
 from slas.reporting.paper import Paper, Place, Promise
-from slas.reporting.saying import sentence_of, verdict_of
+from slas.reporting.saying import credited_of, sentence_of, verdict_of
 
 TEMPLATE: Final = Path(__file__).parent / "report.typ"
 _PLACEHOLDER: Final = bytes(72)  # as long as a signature of P-256 can be
@@ -113,6 +114,12 @@ def content_of(paper: Paper) -> dict[str, Any]:
                 VERDICTS[one.verdict],
             ]
             for one in paper.restored
+        ],
+        **counted_content(paper),
+        "credits": [
+            [name_of(one.measure), one.provider, f"{one.fee} {one.currency}", f"{one.credit} {one.currency}"]
+            for one in credited_of(paper)
+            if one.credit
         ],
     }
 

@@ -1,6 +1,7 @@
 """How the figures of a report are written in its files."""
 
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -42,6 +43,25 @@ def duration(ms: int) -> str:
 def moment(at: datetime | None, zone: str) -> str:
     """A moment on the wall clock of the contract's zone."""
     return "lasts" if at is None else f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"
+
+
+OUTCOMES: Final = {"on_time": "On time", "late": "Late", "pending": "Pending"}
+OWNERS: Final = {"freeze": "Freeze", "operator": "Operator", "network": "Network", "provider": "Provider"}
+
+
+def span_text(ms: int | None) -> str:
+    """A duration that may not be reached."""
+    return "–" if ms is None else duration(ms)
+
+
+def trips_text(ms: int | None) -> str:
+    """A round trip."""
+    return "–" if ms is None else f"{ms} ms"
+
+
+def hours_text(hours: Decimal) -> str:
+    """Hours without zeros at their end."""
+    return f"{hours.normalize():f} h"
 
 
 def restored_text(measure: str, figure: Fraction | None) -> str:

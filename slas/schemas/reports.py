@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from ninja import Field, Schema
 
 from slas.models import Report, ReportRevision
+from slas.reporting.paper import LINES
 from slas.selectors.reports import Told
 
 Slug = Annotated[str, Field(min_length=1, max_length=64)]
@@ -92,7 +93,7 @@ class DiffOut(Schema):
 
 
 class PlacePage(Schema):
-    """A page of sites of a revision, the worst first in each objective; `next` is the cursor of the next, or null."""
+    """A page of sites of a revision, the worst first; `next` is the cursor of the next, or null."""
 
     items: list[dict[str, Any]]
     next: str | None
@@ -121,7 +122,7 @@ def revision_detail(told: Told) -> dict[str, Any]:
         {
             "provider": part.provider.slug,
             "sha256": part.sha256,
-            "data": {name: value for name, value in part.data.items() if name != "places"},
+            "data": {name: value for name, value in part.data.items() if name not in LINES},
         }
         for part in told.parts
     ]
