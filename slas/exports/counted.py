@@ -6,6 +6,7 @@ from slas.exports.words import (
     OUTCOMES,
     OWNERS,
     VERDICTS,
+    credit_text,
     duration,
     hours_text,
     moment,
@@ -48,7 +49,7 @@ def _synced(one: Synced) -> dict[str, Any]:
         ],
         "times": " · ".join(f"{name.lower()} {duration(ms)}" for name, ms in owners),
         "percentiles": f"Half, 90 and 99 of a hundred were done after (charged) {charged}, by the clock {elapsed}.",
-        "credit": f"{one.credit} {one.currency} of a fee of {one.fee} for {percent(one.part)} of the period",
+        "credit": credit_text(one.credit, one.fee, one.currency, one.part),
     }
 
 

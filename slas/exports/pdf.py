@@ -17,7 +17,17 @@ from pyhanko_certvalidator.registry import SimpleCertificateStore
 
 from fleet.kit.signing import ReportKeys
 from slas.exports.counted import counted_content
-from slas.exports.words import RESTORED, VERDICTS, duration, moment, name_of, percent, restored_text
+from slas.exports.words import (
+    RESTORED,
+    VERDICTS,
+    credit_text,
+    duration,
+    fee_text,
+    moment,
+    name_of,
+    percent,
+    restored_text,
+)
 from slas.reporting.paper import Paper, Place, Promise
 from slas.reporting.saying import credited_of, sentence_of, verdict_of
 
@@ -117,7 +127,12 @@ def content_of(paper: Paper) -> dict[str, Any]:
         ],
         **counted_content(paper),
         "credits": [
-            [name_of(one.measure), one.provider, f"{one.fee} {one.currency}", f"{one.credit} {one.currency}"]
+            [
+                name_of(one.measure),
+                one.provider,
+                fee_text(one.fee, one.currency),
+                f"{one.credit} {one.currency}",
+            ]
             for one in credited_of(paper)
             if one.credit
         ],
@@ -156,7 +171,7 @@ def _promise(one: Promise) -> dict[str, str]:
                 ("degraded", totals.degraded_ms),
             )
         ),
-        "credit": f"{one.credit} {one.currency} of a fee of {one.fee} for {percent(one.part)} of the period",
+        "credit": credit_text(one.credit, one.fee, one.currency, one.part),
     }
 
 

@@ -55,10 +55,10 @@ def counted_tables(paper: Paper) -> Iterator[Table]:
             [[one.provider, one.slug, one.name, one.figure, *_trips(one)] for one in paper.delays],
         )
     if paper.caps:
-        columns = ("provider", "cap h", "cap for each", "counted as maintenance_ms", "over the cap_ms", "sites over it")
+        caps = ("provider", "cap h", "cap for each", "counted as maintenance_ms", "over the cap_ms", "sites over it")
         yield (
             "Maintenance caps",
-            columns,
+            caps,
             [
                 [one.provider, one.cap_h, one.cap_per, one.honoured_ms, one.excess_ms, one.sites_over]
                 for one in paper.caps

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from slas.currencies import PLACES
 from slas.rounding import percent_2
 
 VERDICTS: Final = {"MET": "Met", "MISSED": "Missed", "UNDETERMINED": "Undetermined", None: "Nothing measured"}
@@ -57,6 +58,16 @@ def span_text(ms: int | None) -> str:
 def trips_text(ms: int | None) -> str:
     """A round trip."""
     return "–" if ms is None else f"{ms} ms"
+
+
+def credit_text(credit: Decimal, fee: Decimal, currency: str, part: Fraction) -> str:
+    """A credit, and of which fee it is."""
+    return f"{credit} {currency} of a fee of {fee_text(fee, currency)} for {percent(part)} of the period"
+
+
+def fee_text(fee: Decimal, currency: str) -> str:
+    """A fee with as many places as its currency has, and the currency."""
+    return f"{fee:.{PLACES[currency]}f} {currency}"
 
 
 def hours_text(hours: Decimal) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from slas.models import ReportLine
 from slas.present.words import MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, span_words
 from slas.reporting.counted import Cap, Delay, Latency, Offered, Synced
-from slas.reporting.paper import Line, Paper, Place, load_line
+from slas.reporting.paper import Line, Paper, Place, Promise, load_line
 from slas.reporting.saying import Credited, credited_of
 from slas.rounding import percent_2
 
@@ -53,7 +53,7 @@ def counted_of(paper: Paper) -> dict[str, Any]:
 
 def measures_of(paper: Paper) -> list[tuple[str, str]]:
     """The promises of which there is a list of sites, in the order in which they were made."""
-    every = (*paper.promises, *paper.synced, *paper.latencies)
+    every: list[Promise | Synced | Latency] = [*paper.promises, *paper.synced, *paper.latencies]
     return [(one, MEASURES[one]) for one in dict.fromkeys(each.measure for each in every)]
 
 

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from slas.crediting import credit_by, part_of, share_by_count
 from slas.models import Contract, Segment
 from slas.reporting.counted import Delay, Latency, Offered, Synced
-from slas.reporting.paper import by_rank
-from slas.selectors import latency, version_sync
+from slas.reporting.paper import Restored, by_rank
+from slas.selectors import latency, restoration, version_sync
 from slas.selectors.contracts import terms_of
 from slas.settlement import Settled
 from slas.spans import meet
 from slas.synchronising import Row
+from slas.terms import Objective
 from slas.upkeep import moment_of
 
 
@@ -49,23 +51,52 @@ def delays_of(
         segment = segments[one.segment_id]
         if not part_of(segment.begins, segment.ends, begin, end):
             continue
-        total, objective = one.total, one.objective
+        objective, name = one.objective, segment.provider.name
         assert objective.percentile is not None
         assert objective.limit is not None
-        known = (total.days, one.days - total.days, total.seen_ms, total.scheduled_ms)
-        figure = (total.at(objective), total.rtt_ms, total.polls)
-        limit = (objective.percentile, objective.limit)
-        name, reach = segment.provider.name, str(objective.reach)
-        found.append(Latency(name, reach, *limit, len(one.sites), *figure, *known, _text(one.verdict)))
+        found.append(
+            Latency(
+                provider=name,
+                reach=str(objective.reach),
+                percentile=objective.percentile,
+                limit_ms=objective.limit,
+                sites=len(one.sites),
+                verdict=_text(one.verdict),
+                **_trips(one.total, objective, one.days),
+            )
+        )
         for place, trips, days in one.sites:
             verdict = _text(latency.judged(objective, trips.at(objective)))
-            known = (trips.days, days - trips.days, trips.seen_ms, trips.scheduled_ms)
-            figure = (trips.at(objective), trips.rtt_ms, trips.polls)
-            delays.append(Delay(name, place.slug, place.name, *figure, *known, verdict))
+            delays.append(Delay(name, place.slug, place.name, verdict=verdict, **_trips(trips, objective, days)))
     return found, sorted(delays, key=by_rank)
 
 
+def restored_of(
+    contract: Contract, segments: Mapping[int, Segment], begin: datetime, end: datetime, as_of: datetime
+) -> list[Restored]:
+    """Restoration and response over `[begin, end)`: what each segment promised, and what came of it."""
+    found = []
+    for one in restoration.restoration_of(contract, begin, end, as_of):
+        segment = segments[one.segment_id]
+        part = part_of(segment.begins, segment.ends, begin, end)
+        if part:
+            name = f"{one.objective.measure} {one.objective.figure or ''}".strip()
+            figures = (one.total.figure, one.objective.limit, one.total.count, _text(one.verdict))
+            found.append(Restored(segment.provider.name, name, *figures, *_owed(one, segment, part)))
+    return found
+
+
 # ------------------------------------------------------------------------------------------------------------
+def _owed(one: restoration.Restored, segment: Segment, part: Fraction) -> tuple[Any, ...]:
+    """Target, credit, fee, part and currency where the promise is one of so many outages answered in time."""
+    if one.objective.target is None:
+        return ()
+    sites = [Settled(found.verdict, found.figure) for _, found in one.sites]
+    share = share_by_count(one.objective, Settled(one.verdict, one.total.figure), sites)
+    credit = credit_by(share, one.objective, fee=segment.fee, currency=segment.currency, part=part)
+    return one.objective.target, credit, segment.fee, part, segment.currency
+
+
 def _synced(one: version_sync.Synced, segment: Segment, part: Fraction, *, includes_link: bool) -> Synced:
     objective, found = one.objective, one.found
     share = share_by_count(objective, Settled(found.verdict, found.share), found.sites.values())
@@ -128,6 +159,18 @@ def _offered(row: Row, slug: str, name: str, segment: Segment, includes_link: bo
         charged_ms=split.charged_ms,
         **row.origin._asdict(),
     )
+
+
+def _trips(found: latency.Trips, objective: Objective, days: int) -> dict[str, Any]:
+    return {
+        "figure": found.at(objective),
+        "rtt_ms": found.rtt_ms,
+        "polls": found.polls,
+        "days": found.days,
+        "missing": days - found.days,
+        "seen_ms": found.seen_ms,
+        "scheduled_ms": found.scheduled_ms,
+    }
 
 
 def _text(verdict: object) -> str | None:

@@ -183,7 +183,7 @@ def _trips(
     places: Mapping[int, Sequence[Covered]], segment: Segment, params: Mapping[str, Any]
 ) -> dict[int | None, Trips]:
     listed = [place for own in places.values() for place in own]
-    asked = {
+    asked: dict[str, Any] = {
         "sites": [one.site_id for one in listed],
         "begins": [one.begin for one in listed],
         "ends": [one.end for one in listed],

@@ -3,22 +3,20 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from fractions import Fraction
-from typing import Any
 
 from fleet.kit.tenancy import Scope
-from slas.crediting import credit_by, credit_of, part_of, share_by_count
+from slas.crediting import credit_of, part_of
 from slas.engine import Figures
 from slas.measuring import Inputs, Result, SiteFigures, decided, measure, without_each
 from slas.models import Contract, Segment
 from slas.reporting.counted import Cap
-from slas.reporting.paper import Decided, Head, Lost, Paper, Place, Promise, Restored, Upkeep, Without, worst_first
-from slas.selectors import restoration
+from slas.reporting.paper import Decided, Head, Lost, Paper, Place, Promise, Upkeep, Without, worst_first
 from slas.selectors.contracts import version_as_of
-from slas.selectors.counted import delays_of, synced_of
+from slas.selectors.counted import delays_of, restored_of, synced_of
 from slas.selectors.figures import Told, told_of
 from slas.selectors.incidents import NOT_KNOWN, spans_in, why_of
 from slas.selectors.upkeep import windows_in
-from slas.settlement import Burden, Settled
+from slas.settlement import Burden
 
 
 def paper_of(
@@ -60,7 +58,7 @@ def paper_of(
         sorted(places, key=worst_first),
         _lost(who, sites, providers, begin, until, as_of),
         _upkeep(who, sites, providers, begin, until, as_of),
-        _restored(contract, segments, begin, end, as_of),
+        restored_of(contract, segments, begin, end, as_of),
         tuple(decisions),
         tuple(synced),
         tuple(offered),
@@ -163,30 +161,6 @@ def _upkeep(
         )
         for one in rows.distinct().order_by("begins", "id")
     ]
-
-
-def _restored(
-    contract: Contract, segments: dict[int, Segment], begin: datetime, end: datetime, as_of: datetime
-) -> list[Restored]:
-    found = []
-    for one in restoration.restoration_of(contract, begin, end, as_of):
-        segment = segments[one.segment_id]
-        part = part_of(segment.begins, segment.ends, begin, end)
-        if part:
-            name = f"{one.objective.measure} {one.objective.figure or ''}".strip()
-            figures = (one.total.figure, one.objective.limit, one.total.count, _text(one.verdict))
-            found.append(Restored(segment.provider.name, name, *figures, *_owed(one, segment, part)))
-    return found
-
-
-def _owed(one: restoration.Restored, segment: Segment, part: Fraction) -> tuple[Any, ...]:
-    """Target, credit, fee, part and currency where the promise is one of so many outages answered in time."""
-    if one.objective.target is None:
-        return ()
-    sites = [Settled(found.verdict, found.figure) for _, found in one.sites]
-    share = share_by_count(one.objective, Settled(one.verdict, one.total.figure), sites)
-    credit = credit_by(share, one.objective, fee=segment.fee, currency=segment.currency, part=part)
-    return one.objective.target, credit, segment.fee, part, segment.currency
 
 
 def _cap(told: Told, inputs: Sequence[Inputs]) -> Cap:

@@ -132,7 +132,7 @@ def _service(
 
 def _polls(spans: Mapping[int, Spans], provider: int, day: Day) -> dict[int, tuple[Any, ...]]:
     flat = [(site, begin, end) for site, own in spans.items() for begin, end in own]
-    params = {
+    params: dict[str, Any] = {
         "sites": [site for site, _, _ in flat],
         "begins": [moment_of(begin) for _, begin, _ in flat],
         "ends": [moment_of(end) for _, _, end in flat],
