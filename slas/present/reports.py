@@ -10,6 +10,7 @@ from slas.periods import month_text
 from slas.present import report_lines
 from slas.present.incidents import CAUSES, CHARGED_TO, KINDS
 from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, month_words, span_words
+from slas.reporting.counted import Latency, Synced
 from slas.reporting.paper import Promise, Restored
 from slas.reporting.saying import owed, sentence_of, verdict_of
 from slas.rounding import percent_2
@@ -18,6 +19,7 @@ from slas.selectors.site_months import Measured, SiteMonth
 from slas.services.reports import is_open
 from slas.states import Cause, Charged, Kind
 
+Shown = Promise | Synced | Latency
 LIVES: Final = {
     "": ("unknown", "Not made yet"),
     "provisional": ("degraded", "Provisional"),
@@ -152,7 +154,7 @@ def site_changes_of(told: Told) -> list[dict[str, Any]]:
     ]
 
 
-def trend_rows(months: Iterable[tuple[str, Sequence[Promise]]]) -> tuple[list[str], list[dict[str, Any]]]:
+def trend_rows(months: Iterable[tuple[str, Sequence[Shown]]]) -> tuple[list[str], list[dict[str, Any]]]:
     """Months and, a line a provider and objective, what was measured in each: the chart is a table as well."""
     listed = list(months)
     keys = dict.fromkeys((one.provider, one.measure) for _, found in listed for one in found)
@@ -276,8 +278,13 @@ def _restored(one: Restored) -> dict[str, Any]:
     return {"one": one, "label": label, "figure": figure, "limit": limit, "verdict": look_of(one.verdict)}
 
 
-def _cell(one: Promise) -> dict[str, Any]:
-    return {"measured": percent_2(one.shares.measured), "verdict": look_of(one.verdict)}
+def _cell(one: Shown) -> dict[str, Any]:
+    if isinstance(one, Latency):
+        figure = None if one.figure is None else f"{one.figure} ms"
+    else:
+        share = percent_2(one.share if isinstance(one, Synced) else one.shares.measured)
+        figure = None if share is None else f"{share} %"
+    return {"figure": figure, "verdict": look_of(one.verdict)}
 
 
 def _shares(one: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from django.db.models import F, Prefetch, Q, QuerySet
 from fleet.kit.errors import NotFound
 from fleet.kit.tenancy import Scope
 from slas.models import Decision, Report, ReportLine, ReportPart, ReportRevision
+from slas.reporting.counted import Latency, Synced
 from slas.reporting.paper import Decided, Line, Paper, Promise, joined, load, load_line, with_lines
 from slas.selectors.contracts import contracts_in
 
@@ -110,14 +111,15 @@ def decisions_of(report: Report, as_of: datetime) -> list[Decided]:
     ]
 
 
-def trend_of(report: Report) -> list[tuple[str, list[Promise]]]:
+def trend_of(report: Report) -> list[tuple[str, list[Promise | Synced | Latency]]]:
     """The newest months until this report's end, the oldest first, each with what its newest revision says."""
     months = Report.objects.filter(contract=report.contract_id, period__regex=r"^\d{4}-\d{2}$", ends__lte=report.ends)
     listed = list(months.exclude(state="").order_by("-ends")[:MOST_MONTHS])
     newest: dict[int, int] = {}
     for row in ReportRevision.objects.filter(report__in=listed).order_by("number"):
         newest[row.report_id] = row.pk
-    parts: dict[int, list[Promise]] = {}
+    parts: dict[int, list[Promise | Synced | Latency]] = {}
     for part in ReportPart.objects.filter(revision__in=newest.values()).order_by("provider__name"):
-        parts.setdefault(part.revision_id, []).extend(load({**part.data, "lost": []}).promises)
+        paper = load({**part.data, "lost": []})
+        parts.setdefault(part.revision_id, []).extend([*paper.promises, *paper.synced, *paper.latencies])
     return [(row.period, parts.get(newest.get(row.pk, 0), [])) for row in reversed(listed)]

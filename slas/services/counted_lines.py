@@ -1,11 +1,13 @@
 """Lines of a scorecard for promises that are not shares of time, with their figures in words."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 from slas.models import Contract, Segment
-from slas.reporting.counted import Delay, Latency, Offered, Synced
+from slas.reporting.counted import LATENCY, Delay, Latency, Offered, Synced
 from slas.reporting.paper import Restored
 from slas.rounding import percent_2, percent_4
 from slas.selectors.counted import delays_of, restored_of, synced_of
@@ -14,8 +16,9 @@ from slas.version_sync import Outcome
 # Days are counted some minutes after they are over; later than this none comes any more.
 LATE_DAYS: Final = timedelta(days=2)
 NAMED: Final = 3
+Line = dict[str, Any]
 # What lines of time have besides.
-_NOTHING: Final = {
+_NOTHING: Final[Line] = {
     **dict.fromkeys(("measured", "floor", "ceiling", "coverage", "floor_4", "target")),
     **dict.fromkeys(("down_ms", "degraded_ms", "unknown_ms", "excluded_ms"), 0),
     "burden": "",
@@ -24,19 +27,31 @@ _NOTHING: Final = {
 
 
 def counted_lines(
-    contract: Contract, segments: Mapping[int, Segment], begin: datetime, end: datetime, now: datetime
-) -> Iterable[tuple[str, dict[str, Any]]]:
+    contract: Contract,
+    segments: Mapping[int, Segment],
+    begin: datetime,
+    end: datetime,
+    now: datetime,
+    *,
+    before: Sequence[tuple[str, Line]] = (),
+    stamp: str = "",
+) -> Iterable[tuple[str, Line]]:
     """The name of a provider, and a line of its card: `figure`, `promise`, `says` are texts.
 
+    Those of round trips are taken from `before` where they have the same `stamp` and no day of them is missing.
     `waits` says that more will be known of it, though no fact of a site changes.
     """
     synced, offered = synced_of(contract, segments, begin, end, now)
     for one in synced:
         yield one.provider, _synced(one, [each for each in offered if each.provider == one.provider])
-    latencies, delays = delays_of(contract, segments, begin, end, now)
-    for line in latencies:
-        own = [each for each in delays if each.provider == line.provider]
-        yield line.provider, _latency(line, own, is_late=now - end > LATE_DAYS)
+    kept = [(name, line) for name, line in before if line["measure"] == LATENCY]
+    if kept and all(line["stamp"] == stamp and not line["waits"] for _, line in kept):
+        yield from kept
+    else:
+        latencies, delays = delays_of(contract, segments, begin, end, now)
+        for each in latencies:
+            own = [one for one in delays if one.provider == each.provider]
+            yield each.provider, {**_latency(each, own, is_late=now - end > LATE_DAYS), "stamp": stamp}
     for found in restored_of(contract, segments, begin, end, now):
         yield found.provider, _restored(found)
 
@@ -106,5 +121,5 @@ def _names(found: list[str]) -> str:
     return ", ".join(found[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _trimmed(share: Any) -> str:
-    return f"{percent_4(share).normalize():f}"
+def _trimmed(share: Fraction) -> str:
+    return f"{(percent_4(share) or Decimal(0)).normalize():f}"

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from django.db import connections
 from django.db.models import Max
@@ -105,9 +106,12 @@ def _keep(version: ContractVersion, month: int, now: datetime) -> None:
             lines[segment.provider_id].append(line_of(result, segment, begin, end))
     providers = {one.provider.name: one.provider_id for one in segments.values()}
     every = {one.pk: one for one in version.segments.all()}
-    for name, line in counted_lines(version.contract, every, begin, end, now):
-        lines[providers[name]].append(line)
     text = month_text(month)
+    old = Scorecard.objects.filter(contract=version.contract_id, month=text).select_related("provider")
+    before = [(row.provider.name, line) for row in old for line in row.lines]
+    stamp = f"{version.number} {now.astimezone(ZoneInfo(version.zone)):%Y-%m-%d}"  # days count once they are over
+    for name, line in counted_lines(version.contract, every, begin, end, now, before=before, stamp=stamp):
+        lines[providers[name]].append(line)
     Scorecard.objects.filter(contract=version.contract_id, month=text).exclude(provider__in=lines).delete()
     for provider, found in lines.items():
         Scorecard.objects.update_or_create(

@@ -11,7 +11,7 @@ from slas.models import Scorecard
 from slas.offers import Offer
 from slas.periods import begin_of, month_of, month_text
 from slas.selectors.scorecards import cards_in
-from slas.services import scorecards
+from slas.services import counted_lines, scorecards
 from slas.services.deriving import derive_due
 from slas.services.scorecards import keep_scorecards
 from slas.upkeep import ms
@@ -219,3 +219,25 @@ def test_a_month_that_is_over_is_looked_at_while_a_standard_is_pending(counted):
     offered.OFFERS[1] = offered.OFFERS[1]._replace(sent=ms(END), proven=ms(END) + 1)
     assert keep_scorecards() == 1
     assert kept()["nord"].lines[0]["says"] == "2 on time, 0 late, 0 pending"
+
+
+def test_round_trips_are_read_anew_when_a_day_is_over_or_one_was_missing(counted, monkeypatch):
+    read: list[Any] = []
+    real = counted_lines.delays_of
+    monkeypatch.setattr(counted_lines, "delays_of", lambda *given: read.append(given) or real(*given))
+    keep_scorecards()
+    first = len(read)
+    assert first == 2
+
+    def again() -> int:
+        rows("UPDATE slas_scorecard SET due_at = now() + interval '1 day'", using=OWNER)
+        rows("UPDATE slas_scorecard SET as_of = now() - interval '1 hour'", using=OWNER)
+        keep_scorecards()
+        return len(read) - first
+
+    rows("UPDATE slas_scorecard SET lines = (SELECT jsonb_agg(e || '{\"waits\": false}') FROM"
+         " jsonb_array_elements(lines) e)", using=OWNER)  # fmt: skip
+    assert again() == 0
+    rows("UPDATE slas_scorecard SET lines = (SELECT jsonb_agg(CASE WHEN e ? 'stamp' THEN e || '{\"stamp\": \"1 x\"}'"
+         " ELSE e END) FROM jsonb_array_elements(lines) e)", using=OWNER)  # fmt: skip
+    assert again() == 2
