@@ -43,7 +43,7 @@ def _synced(one: Synced) -> dict[str, Any]:
         "verdict": one.verdict or "NONE",
         "figures": [
             ["On time", percent(one.share)],
-            ["On time", str(one.on_time)],
+            ["Proven in time", str(one.on_time)],
             ["Late", str(one.late)],
             ["Pending", str(one.pending)],
         ],

@@ -19,6 +19,7 @@ from sites.models import DesiredDocument
 from slas.exports.vectors import sync_vectors_of
 from slas.models import Contract
 from slas.offers import Offer
+from slas.selectors.offer_evidence import offer_evidence
 from slas.selectors.reports import revision_of
 from slas.selectors.version_sync import Synced, version_sync_of
 from slas.services.report_making import make_wanted
@@ -118,6 +119,11 @@ def test_a_provider_reads_in_its_report_what_became_of_its_sites(play: Play, nor
     assert (one.slug, one.standard, one.outcome, one.rollout) == (
         it.sites[0].slug, it.standard.name, "on_time", it.rollout.pk,
     )  # fmt: skip
+    with scope(TEST):
+        (proof,) = offer_evidence(told.paper.offered)
+        document = DesiredDocument.objects.get(pk=one.document)
+    assert (proof["site"], proof["step"], proof["receipt"]) == (one.slug, one.step, None)
+    assert proof["document"]["sha256"] == document.sha256 != ""
     (vector,) = sync_vectors_of(told.paper.offered, "of")
     assert (vector["expect"]["charged_ms"], vector["expect"]["verdict"]) == (one.charged_ms, "on_time")
 
