@@ -20,6 +20,7 @@ app.conf.task_routes = {
     "sites.tasks.claim_due": {"queue": "tick"},
     "fleet.rollouts.tasks.tick_rollouts": {"queue": "tick"},
     "sites.tasks.roll_up": {"queue": "slow"},
+    "slas.tasks.count_round_trips": {"queue": "slow"},
     "slas.tasks.keep_budgets": {"queue": "slow"},
     "slas.tasks.make_reports": {"queue": "slow"},
     "slas.tasks.make_report_files": {"queue": "slow"},
@@ -48,6 +49,7 @@ app.conf.beat_schedule = {
     "make reports": {"task": "slas.tasks.make_reports", "schedule": 2.0, "options": {"expires": 2}},
     "make files of reports": {"task": "slas.tasks.make_report_files", "schedule": 2.0, "options": {"expires": 2}},
     "want reports": {"task": "slas.tasks.want_reports", "schedule": 60.0, "options": {"expires": 55}},
+    "count round trips": {"task": "slas.tasks.count_round_trips", "schedule": 300.0, "options": {"expires": 280}},
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {
         "task": "sites.tasks.keep_partitions",

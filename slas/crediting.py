@@ -4,6 +4,7 @@ Where the promise is for each site, the fee is spread over the sites by how long
 figure finds its tier; else the figure of all of them together does.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -11,8 +12,9 @@ from fractions import Fraction
 from slas.currencies import PLACES
 from slas.engine import Verdict
 from slas.measuring import Result
-from slas.settlement import amount, credit_share
+from slas.settlement import Settled, amount, credit_share
 from slas.states import Reach
+from slas.terms import Objective
 
 
 def share_of(result: Result) -> Fraction:
@@ -23,6 +25,17 @@ def share_of(result: Result) -> Fraction:
     scheduled = sum(site.totals.scheduled_ms for site in result.sites)
     owed = sum((site.totals.scheduled_ms * credit_share(site.settled, tiers) for site in result.sites), Fraction(0))
     return owed / scheduled if scheduled else Fraction(0)
+
+
+def share_by_count(objective: Objective, settled: Settled, sites: Iterable[Settled]) -> Fraction:
+    """The same where the figure counts events, by what all of them and what each site's come to.
+
+    Where the promise is for each site, every one of which anything is settled has the same part of the fee.
+    """
+    if objective.reach is not Reach.EACH_SITE:
+        return credit_share(settled, objective.tiers)
+    found = [credit_share(one, objective.tiers) for one in sites if one.verdict is not None]
+    return sum(found, Fraction(0)) / len(found) if found else Fraction(0)
 
 
 def part_of(begins: datetime, ends: datetime | None, begin: datetime, end: datetime) -> Fraction:
@@ -36,4 +49,9 @@ def part_of(begins: datetime, ends: datetime | None, begin: datetime, end: datet
 
 def credit_of(result: Result, *, fee: Decimal, currency: str, part: Fraction) -> Decimal:
     """The credit in the fee's currency."""
-    return amount(fee, share_of(result), cap=result.objective.cap, part=part, places=PLACES[currency])
+    return credit_by(share_of(result), result.objective, fee=fee, currency=currency, part=part)
+
+
+def credit_by(share: Fraction, objective: Objective, *, fee: Decimal, currency: str, part: Fraction) -> Decimal:
+    """A share of the fee as money, at most the objective's cap."""
+    return amount(fee, share, cap=objective.cap, part=part, places=PLACES[currency])

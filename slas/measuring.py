@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from slas.engine import Change, Figures, Piece, Rules, State, Totals, Verdict, classify, figures, tally
 from slas.settlement import Settled, settle
-from slas.spans import Span, Spans, meet, union, without
+from slas.spans import Span, Spans, length, meet, union, without
 from slas.states import Measure, Reach
 from slas.terms import Objective, Terms
 
@@ -98,7 +98,8 @@ class Inputs:
 
     `hours` are the service hours while the site was active, or None for all of the window. `spoken` is when its own
     journal says how it was, as far as that is asked: within `blind`. `zone`, `active` and
-    `reasons` (the cause of each excluded outage) say whence the others come; figures need them not.
+    `reasons` (the cause of each excluded outage) say whence the others come; figures need them not, nor `excess`: the
+    agreed maintenance that is over its cap.
     """
 
     site_id: int
@@ -115,6 +116,11 @@ class Inputs:
     active: Sequence[Span] = ()
     reasons: Sequence[tuple[str, Span]] = ()
     spoken: Sequence[Span] = ()
+    excess: Sequence[Span] = ()
+
+    def service(self, spans: Sequence[Span]) -> int:
+        """How much of some time lies in its service hours, in milliseconds."""
+        return length(meet(list(spans), [self.window] if self.hours is None else self.hours))
 
     def exclusions(self, measure: Measure) -> Spans:
         """Outages of excluded causes, and our own blindness where nobody else speaks."""

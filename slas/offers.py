@@ -5,6 +5,18 @@ from typing import NamedTuple
 from slas.version_sync import Owner
 
 
+class Origin(NamedTuple):
+    """What tells of an offer, each by its id: the rollout and its step at the site, the document that was sent first,
+    the receipt that says `applied`, and what proves that it ran: an event of the rollout, or a span of components."""
+
+    rollout: int | None = None
+    step: int | None = None
+    document: int | None = None
+    receipt: int | None = None
+    event: int | None = None
+    components: int | None = None
+
+
 class Offer(NamedTuple):
     """A site and a standard, all times in milliseconds. `deadline_h` is the standard's own, if it names one.
 
@@ -20,3 +32,4 @@ class Offer(NamedTuple):
     sent: int | None
     proven: int | None
     spans: tuple[tuple[int, int, Owner], ...] = ()
+    origin: Origin = Origin()

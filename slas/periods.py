@@ -43,11 +43,21 @@ def span_of(text: str, zone: str) -> tuple[datetime, datetime]:
         raise PeriodError("The last day comes before the first.")
     if (last - first).days >= MOST_DAYS:
         raise PeriodError(f"That is more than {MOST_DAYS} days.")
-    begin, end = (
-        datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
-        for day in (first, last + timedelta(days=1))
-    )
+    begin, end = (_midnight(day, zone) for day in (first, last + timedelta(days=1)))
     return begin, end
+
+
+def days_between(begin: datetime, end: datetime, zone: str) -> list[tuple[datetime, datetime]]:
+    """The days of a zone that lie wholly within `[begin, end)`, in UTC; a day may have 23 hours, or 25."""
+    found: list[tuple[datetime, datetime]] = []
+    day = begin.astimezone(ZoneInfo(zone)).date() - timedelta(days=1)
+    while True:
+        first, last = (_midnight(at, zone) for at in (day, day + timedelta(days=1)))
+        if last > end:
+            return found
+        if first >= begin:
+            found.append((first, last))
+        day += timedelta(days=1)
 
 
 def begin_of(month: int, zone: str) -> datetime:
@@ -64,3 +74,7 @@ def month_of(moment: datetime, zone: str) -> int:
 def month_text(month: int) -> str:
     """A month as people write it: `2026-11`."""
     return f"{month // 12:04}-{month % 12 + 1:02}"
+
+
+def _midnight(day: date, zone: str) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)

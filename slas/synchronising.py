@@ -1,12 +1,13 @@
 """From offers to the figures of version synchronisation: of each site and standard, and of all together. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from slas.engine import Verdict
 from slas.measuring import reached
-from slas.offers import Offer
+from slas.offers import Offer, Origin
+from slas.settlement import Settled
 from slas.spans import Spans
 from slas.survival import percentiles
 from slas.terms import Objective, Terms
@@ -25,7 +26,7 @@ class Under:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One site and one standard."""
+    """One site and one standard: what the split was made of, the split, and what tells of it."""
 
     site_id: int
     standard: str
@@ -33,13 +34,16 @@ class Row:
     proven: int | None
     deadline_h: Fraction
     split: Split
+    sync: Sync
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
 class Synchronised:
     """How many were on time, late, and are pending (outside the share), and whether the promise was kept.
 
-    `charged` and `elapsed` are percentiles (50, 90, 99) in milliseconds, None where that is not reached.
+    `charged` and `elapsed` are percentiles (50, 90, 99) in milliseconds, None where that is not reached; `sites` what
+    each site of which anything is decided comes to.
     """
 
     rows: Sequence[Row]
@@ -49,6 +53,7 @@ class Synchronised:
     charged: Sequence[int | None]
     elapsed: Sequence[int | None]
     verdict: Verdict | None
+    sites: Mapping[int, Settled]
 
     @property
     def share(self) -> Fraction | None:
@@ -79,7 +84,7 @@ def row_of(terms: Terms, objective: Objective, offer: Offer, under: Under, as_of
     )
     proven = offer.proven if offer.proven is not None and offer.proven <= until else None
     start = max(offer.published, under.begin)
-    return Row(offer.site_id, offer.standard, start, proven, sync.deadline_h, split(sync))
+    return Row(offer.site_id, offer.standard, start, proven, sync.deadline_h, split(sync), sync, offer.origin)
 
 
 def synchronised(objective: Objective, rows: Iterable[Row]) -> Synchronised:
@@ -91,7 +96,8 @@ def synchronised(objective: Objective, rows: Iterable[Row]) -> Synchronised:
         if row.split.verdict is not Outcome.PENDING:
             decided.setdefault(row.site_id, []).append(row.split.verdict is Outcome.ON_TIME)
     every = [one for of_site in decided.values() for one in of_site]
-    verdict = reached(objective, _verdict(objective, every), [_verdict(objective, one) for one in decided.values()])
+    sites = {site: _settled(objective, one) for site, one in decided.items()}
+    verdict = reached(objective, _settled(objective, every).verdict, [one.verdict for one in sites.values()])
     ended = [(row, row.proven is not None) for row in rows]
     return Synchronised(
         rows,
@@ -101,11 +107,13 @@ def synchronised(objective: Objective, rows: Iterable[Row]) -> Synchronised:
         percentiles((row.split.charged_ms, has_ended) for row, has_ended in ended),
         percentiles((row.split.elapsed_ms, has_ended) for row, has_ended in ended),
         verdict,
+        sites,
     )
 
 
-def _verdict(objective: Objective, decided: Sequence[bool]) -> Verdict | None:
+def _settled(objective: Objective, decided: Sequence[bool]) -> Settled:
     assert objective.target is not None
     if not decided:
-        return None
-    return Verdict.MET if Fraction(sum(decided), len(decided)) >= objective.target else Verdict.MISSED
+        return Settled(None, None)
+    share = Fraction(sum(decided), len(decided))
+    return Settled(Verdict.MET if share >= objective.target else Verdict.MISSED, share)

@@ -7,6 +7,7 @@ from celery import shared_task
 from slas.services.blindness import find_blindness
 from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
+from slas.services.latency import count_latency
 from slas.services.report_files import make_files, want_files
 from slas.services.report_making import keep_reports, make_wanted
 from slas.services.scorecards import keep_scorecards
@@ -58,3 +59,9 @@ def want_reports() -> None:
     """Every minute: see which reports are to be made: of months that ended, final ones, those whose facts changed."""
     keep_reports()
     want_files()
+
+
+@shared_task(time_limit=280)
+def count_round_trips() -> None:
+    """Every five minutes: count the round trips of days that are over, some sites at a time."""
+    count_latency()

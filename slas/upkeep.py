@@ -48,7 +48,7 @@ def honoured(
     """
     listed = sorted((one for one in windows if counts(one, upkeep)), key=lambda one: (one.begin, one.end))
     if upkeep.cap_h is None:
-        return _within(union((one.begin, one.end) for one in listed), hours)
+        return uncapped(listed, upkeep, hours)
     found: Spans = []
     for period in cap_spans:
         left = int(upkeep.cap_h * HOUR_MS)
@@ -62,6 +62,11 @@ def honoured(
                 break
         found += taken
     return union(found)
+
+
+def uncapped(windows: Iterable[Asked], upkeep: Upkeep, hours: Sequence[Span] | None) -> Spans:
+    """The time that would count as maintenance if there were no cap."""
+    return _within(union((one.begin, one.end) for one in windows if counts(one, upkeep)), hours)
 
 
 def cap_periods(upkeep: Upkeep, zone: str, begin: datetime, end: datetime) -> Spans:

@@ -13,11 +13,10 @@ from fleet.kit.http import ScopedRequest
 from fleet.kit.idempotency import idempotent
 from slas.exports.files import CONTENT_TYPES, file_of
 from slas.exports.zipapp import verifier
-from slas.reporting.paper import dump
 from slas.schemas import reports as schemas
 from slas.selectors.contracts import get_contract
 from slas.selectors.report_files import files_of, get_file
-from slas.selectors.reports import Told, get_report, reports_in, revision_of, revisions_of
+from slas.selectors.reports import Told, get_report, lines_of, reports_in, revision_of, revisions_of
 from slas.services import reports
 from slas.states import FileKind
 
@@ -86,15 +85,23 @@ def diff_report_revision(request: ScopedRequest, report: int, number: int) -> di
 
 @router.get("/reports/{report}/revisions/{number}/sites", response=schemas.PlacePage, summary="Sites of a revision")
 def list_report_sites(
-    request: ScopedRequest, report: int, number: int, limit: int = 100, cursor: str | None = None
+    request: ScopedRequest,
+    report: int,
+    number: int,
+    measure: str = "",
+    search: str = "",
+    limit: int = 100,
+    cursor: str | None = None,
 ) -> dict[str, Any]:
-    """A line a site and objective, the worst first in each objective."""
-    places = dump(_told(request, report, number).paper)["places"]
+    """A line a site and objective, or a site and standard, the worst first; of a measure, or of sites whose name holds
+    a text, where that is named."""
+    revision = _told(request, report, number).revision
+    found = lines_of(revision, measure=measure, search=search[:64])
     if cursor and not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
         raise Invalid("This cursor is not one of ours.", details={"cursor": "take it from `next`"})
     first, size = int(cursor or 0), min(max(limit, 1), LIMIT_MAX)
-    more = first + size < len(places)
-    return {"items": places[first : first + size], "next": str(first + size) if more else None}
+    items = list(found.values_list("data", flat=True)[first : first + size + 1])
+    return {"items": items[:size], "next": str(first + size) if len(items) > size else None}
 
 
 @router.get("/reports/{report}/revisions/{number}/files/{provider}/{kind}", summary="A signed file of a revision")
@@ -121,6 +128,6 @@ def _saved(content: bytes, content_type: str) -> HttpResponse:
 
 
 def _told(request: ScopedRequest, pk: int, number: int) -> Told:
-    told = revision_of(get_report(scope=request.who, pk=pk), max(number, 0))
+    told = revision_of(get_report(scope=request.who, pk=pk), max(number, 0), lines=False)
     assert told is not None  # a number was named
     return told

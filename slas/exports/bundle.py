@@ -4,32 +4,43 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import TZPATH
 
 from fleet.kit.signing import ReportKeys
-from slas.exports.vectors import vectors_of
+from slas.exports.vectors import sync_vectors_of, vectors_of
+from slas.reporting.counted import Offered
 from slas.selectors.figures import Told
 
 RULE_VERSION: Final = 1
 
 
 def payload_of(
-    told: Iterable[Told], evidence: Iterable[Mapping[str, Any]], *, report: Mapping[str, Any], keys: ReportKeys
+    told: Iterable[Told],
+    evidence: Iterable[Mapping[str, Any]],
+    *,
+    report: Mapping[str, Any],
+    keys: ReportKeys,
+    offered: Iterable[tuple[str, Iterable[Offered]]] = (),
 ) -> bytes:
-    """What is signed: a vector for each site and objective, what proves them, and the key. `report` says of what.
+    """What is signed: a vector for each site and objective, what proves them, and the key. `report` says of what;
+    `offered` are the standards of version synchronisation, by the name that a provider has in addresses.
 
     Sites that were handed over, or got other labels, have a vector for each of their times, numbered by their order.
     """
+    contract = report["contract"]
+    timed = (
+        vectors_of(one.terms, one.objective, one.inputs, f"{contract} {one.segment.provider.slug}") for one in told
+    )
+    synced = (sync_vectors_of(own, f"{contract} {slug}") for slug, own in offered)
     vectors: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
-    for one in told:
-        of = f"{report['contract']} {one.segment.provider.slug}"
-        for vector in vectors_of(one.terms, one.objective, one.inputs, of):
-            name = vector["name"]
-            seen[name] = seen.get(name, 0) + 1
-            vectors.append(vector if seen[name] == 1 else {**vector, "name": f"{name} ({seen[name]})"})
+    for vector in chain.from_iterable(chain(timed, synced)):
+        name = vector["name"]
+        seen[name] = seen.get(name, 0) + 1
+        vectors.append(vector if seen[name] == 1 else {**vector, "name": f"{name} ({seen[name]})"})
     value = {
         "vectors": vectors,
         "evidence": [

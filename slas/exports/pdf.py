@@ -20,10 +20,21 @@ from pyhanko.sign.signers.pdf_cms import PdfCMSSignedAttributes
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
 from fleet.kit.signing import ReportKeys
-from slas.currencies import PLACES
-from slas.exports.words import RESTORED, VERDICTS, duration, moment, name_of, percent, period_text, restored_text
+from slas.exports.counted import counted_content
+from slas.exports.words import (
+    RESTORED,
+    VERDICTS,
+    credit_text,
+    duration,
+    fee_text,
+    moment,
+    name_of,
+    percent,
+    period_text,
+    restored_text,
+)
 from slas.reporting.paper import Paper, Place, Promise
-from slas.reporting.saying import sentence_of, verdict_of
+from slas.reporting.saying import credited_of, sentence_of, verdict_of
 
 TEMPLATE: Final = Path(__file__).parent / "report.typ"
 _PLACEHOLDER: Final = bytes(72)  # as long as a signature of P-256 can be
@@ -165,6 +176,17 @@ def content_of(paper: Paper, cover: Cover = Cover()) -> dict[str, Any]:
             ]
             for one in paper.restored
         ],
+        **counted_content(paper),
+        "credits": [
+            [
+                name_of(one.measure),
+                one.provider,
+                fee_text(one.fee, one.currency),
+                f"{one.credit} {one.currency}",
+            ]
+            for one in credited_of(paper)
+            if one.credit
+        ],
     }
 
 
@@ -201,8 +223,7 @@ def _promise(one: Promise) -> dict[str, str]:
             )
             if ms or word == "Service time"
         ),
-        "credit": f"{one.credit} {one.currency} of a fee of {one.fee:.{PLACES[one.currency]}f}"
-        + ("" if one.part == 1 else f" for {percent(one.part)} of the period"),
+        "credit": credit_text(one.credit, one.fee, one.currency, one.part),
     }
 
 

@@ -5,7 +5,7 @@ take for a formula is written as text.
 """
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,11 +18,12 @@ import xlsxwriter
 from sites.csv_format import defuse
 from slas.engine import Figures, Totals
 from slas.exports.bundle import canonical
+from slas.exports.tables import Table, counted_tables
 from slas.exports.words import RESPONSE, RESTORED, VERDICTS, name_of
 from slas.reporting.paper import Paper, Restored
+from slas.reporting.saying import credited_of
 from slas.rounding import percent_2, percent_4
 
-Table = tuple[str, Sequence[str], Sequence[Sequence[Any]]]
 _TOTALS: Final = ("scheduled_ms", "excluded_ms", "unknown_ms", "down_ms", "degraded_ms", "up_ms")
 _SHARES: Final = ("measured", "floor", "ceiling", "coverage")
 
@@ -96,12 +97,13 @@ def tables_of(paper: Paper) -> list[Table]:
                 for one in paper.restored
             ],
         ),
+        *counted_tables(paper),
         (
             "Credits",
             ("provider", "objective", "fee", "part of the period %", "credit", "currency"),
             [
                 [one.provider, name_of(one.measure), one.fee, percent_2(one.part), one.credit, one.currency]
-                for one in paper.promises
+                for one in credited_of(paper)
             ],
         ),
     ]

@@ -15,10 +15,11 @@ from slas.calendars import DAYS, Calendar
 from slas.engine import Change
 from slas.measuring import Inputs
 from slas.recomputing import computed
+from slas.reporting.counted import Offered
 from slas.spans import Span, Spans, meet, union, without
 from slas.states import Measure
 from slas.terms import Objective, Terms, calendar_of
-from slas.upkeep import moment_of
+from slas.upkeep import moment_of, ms
 
 _DAY = timedelta(days=1)
 
@@ -29,10 +30,31 @@ def vectors_of(terms: Terms, objective: Objective, inputs: Iterable[Inputs], of:
         active = meet(list(one.active), [one.window])
         if not active:
             continue
-        vector = _vector(terms, objective, one, active, f"{of} {objective.measure} {one.slug}")
-        (read,) = read_vectors(read_json(json.dumps({"vectors": [vector]}).encode()))  # as whoever verifies it reads it
-        vector["expect"] = {name: _plain(value) for name, value in computed(read).items()}
-        yield vector
+        yield _expecting(_vector(terms, objective, one, active, f"{of} {objective.measure} {one.slug}"))
+
+
+def sync_vectors_of(offered: Iterable[Offered], of: str) -> Iterator[dict[str, Any]]:
+    """A vector of version synchronisation for each site and standard; `of` says of which contract and provider."""
+    for one in offered:
+        vector = {
+            "name": f"{of} {one.measure} {one.slug} {one.standard}",
+            "kind": one.measure,
+            "published": _time(ms(one.published)),
+            "eligible": _time(ms(one.eligible)),
+            "sent": None if one.sent is None else _time(ms(one.sent)),
+            "proven": None if one.proven is None else _time(ms(one.proven)),
+            "as_of": _time(ms(one.until)),
+            "deadline_h": _plain_number(*one.deadline_h.as_integer_ratio()),
+            "spans": [[_time(ms(begin)), _time(ms(end)), whose] for begin, end, whose in one.spans],
+            "rules": {"network": "charged" if one.includes_link else "not_charged"},
+        }
+        yield _expecting(vector)
+
+
+def _expecting(vector: dict[str, Any]) -> dict[str, Any]:
+    """With its figures, computed from what whoever verifies it reads."""
+    (read,) = read_vectors(read_json(json.dumps({"vectors": [vector]}).encode()))
+    return {**vector, "expect": {name: _plain(value) for name, value in computed(read).items()}}
 
 
 def _vector(terms: Terms, objective: Objective, one: Inputs, active: Spans, name: str) -> dict[str, Any]:

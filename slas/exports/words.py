@@ -3,10 +3,12 @@
 import re
 from calendar import month_name
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from slas.currencies import PLACES
 from slas.rounding import percent_2
 
 VERDICTS: Final = {"MET": "Met", "MISSED": "Missed", "UNDETERMINED": "Undetermined", None: "Nothing measured"}
@@ -53,6 +55,35 @@ def duration(ms: int) -> str:
 def moment(at: datetime | None, zone: str) -> str:
     """A moment on the wall clock of the contract's zone."""
     return "lasts" if at is None else f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"
+
+
+OUTCOMES: Final = {"on_time": "On time", "late": "Late", "pending": "Pending"}
+OWNERS: Final = {"freeze": "Freeze", "operator": "Operator", "network": "Network", "provider": "Provider"}
+
+
+def span_text(ms: int | None) -> str:
+    """A duration that may not be reached."""
+    return "–" if ms is None else duration(ms)
+
+
+def trips_text(ms: int | None) -> str:
+    """A round trip."""
+    return "–" if ms is None else f"{ms} ms"
+
+
+def credit_text(credit: Decimal, fee: Decimal, currency: str, part: Fraction) -> str:
+    """A credit, and of which fee it is."""
+    return f"{credit} {currency} of a fee of {fee_text(fee, currency)} for {percent(part)} of the period"
+
+
+def fee_text(fee: Decimal, currency: str) -> str:
+    """A fee with as many places as its currency has, and the currency."""
+    return f"{fee:.{PLACES[currency]}f} {currency}"
+
+
+def hours_text(hours: Decimal) -> str:
+    """Hours without zeros at their end."""
+    return f"{hours.normalize():f} h"
 
 
 def restored_text(measure: str, figure: Fraction | None) -> str:

@@ -1,10 +1,11 @@
-"""Tables of contracts, outages, disputes, maintenance, budgets and reports."""
+"""Tables of contracts, outages, disputes, maintenance, budgets, reports and round trips."""
 
 from slas.models.budgets import Budget, BurnAlert
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
 from slas.models.disputes import Adjustment, Dispute, DisputeFile, DisputeStep
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
-from slas.models.reports import Decision, Report, ReportFile, ReportPart, ReportRevision
+from slas.models.latency import LatencyDay
+from slas.models.reports import Decision, Report, ReportFile, ReportLine, ReportPart, ReportRevision
 from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
 
@@ -24,8 +25,10 @@ __all__ = [
     "Incident",
     "IncidentNote",
     "IncidentSpan",
+    "LatencyDay",
     "Report",
     "ReportFile",
+    "ReportLine",
     "ReportPart",
     "ReportRevision",
     "Scorecard",

@@ -62,8 +62,8 @@ class ReportPart(models.Model):
 
     revision = models.ForeignKey(ReportRevision, on_delete=models.PROTECT, related_name="parts", db_index=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+")
-    data = models.JSONField(help_text="As slas.reporting.paper writes it.")
-    sha256 = models.CharField(max_length=64)
+    data = models.JSONField(help_text="As slas.reporting.paper writes it, but for its lines.")
+    sha256 = models.CharField(max_length=64, help_text="Of all that it says, with its lines.")
     diff = models.JSONField(null=True, help_text="To the revision before: slas.reporting.diffing.")
 
     class Meta:
@@ -113,6 +113,36 @@ class ReportFile(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} of part {self.part_id}"
+
+
+class ReportLine(models.Model):
+    """What a part says of one site: under an objective, and of one standard where that is about versions.
+
+    `number` is its place in the list that `kind` names (slas.reporting.paper.LINES); the others are there to be sorted
+    and searched by.
+    """
+
+    part = models.ForeignKey(ReportPart, on_delete=models.PROTECT, related_name="lines", db_index=False)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+", db_index=False)
+    kind = models.CharField(max_length=8)
+    number = models.PositiveIntegerField()
+    measure = models.CharField(max_length=16)
+    slug = models.CharField(max_length=64)
+    name = models.CharField(max_length=200)
+    verdict = models.CharField(max_length=12, blank=True)
+    rank = models.FloatField(null=True, help_text="The worst has the lowest; none where there is no figure.")
+    data = models.JSONField()
+
+    class Meta:
+        ordering = ["part", "kind", "number"]
+        constraints = [models.UniqueConstraint(fields=["part", "kind", "number"], name="report_line_once")]
+        indexes = [
+            models.Index(fields=["part", "measure", "rank"], name="report_line_rank"),
+            models.Index(fields=["part", "slug"], name="report_line_site"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number} of part {self.part_id}"
 
 
 class Decision(models.Model):

@@ -7,9 +7,11 @@ from typing import Any, Final
 from slas.exports.words import duration
 from slas.models import Report
 from slas.periods import month_text
+from slas.present import report_lines
 from slas.present.incidents import CAUSES, CHARGED_TO, KINDS
 from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, month_words, span_words
-from slas.reporting.paper import Paper, Place, Promise, Restored
+from slas.reporting.counted import Latency, Synced
+from slas.reporting.paper import Promise, Restored
 from slas.reporting.saying import owed, sentence_of, verdict_of
 from slas.rounding import percent_2
 from slas.selectors.reports import Told
@@ -17,6 +19,7 @@ from slas.selectors.site_months import Measured, SiteMonth
 from slas.services.reports import is_open
 from slas.states import Cause, Charged, Kind
 
+Shown = Promise | Synced | Latency
 LIVES: Final = {
     "": ("unknown", "Not made yet"),
     "provisional": ("degraded", "Provisional"),
@@ -114,17 +117,11 @@ def document_of(told: Told) -> dict[str, Any]:
             for one in paper.lost
         ],
         "upkeep": paper.upkeep,
-        "credits": [one for one in paper.promises if one.credit],
+        **report_lines.counted_of(paper),
         "owed": owed(paper),
         "decided": [(MEASURES[one.measure], one, percent_2(one.figure)) for one in paper.decided],
         "made": _made(told.revision.made_by),
     }
-
-
-def places_of(paper: Paper) -> list[dict[str, Any]]:
-    """A line a site and objective, the worst first."""
-    ordered = sorted(paper.places, key=lambda one: (one.shares.floor is None, one.shares.floor or 0, one.slug))
-    return [_place(one) for one in ordered]
 
 
 def changes_of(told: Told) -> list[dict[str, Any]]:
@@ -157,7 +154,7 @@ def site_changes_of(told: Told) -> list[dict[str, Any]]:
     ]
 
 
-def trend_rows(months: Iterable[tuple[str, Sequence[Promise]]]) -> tuple[list[str], list[dict[str, Any]]]:
+def trend_rows(months: Iterable[tuple[str, Sequence[Shown]]]) -> tuple[list[str], list[dict[str, Any]]]:
     """Months and, a line a provider and objective, what was measured in each: the chart is a table as well."""
     listed = list(months)
     keys = dict.fromkeys((one.provider, one.measure) for _, found in listed for one in found)
@@ -186,10 +183,16 @@ def measured_rows(found: SiteMonth) -> list[dict[str, Any]]:
             **_shares(one.figures),
             "verdict": look_of(one.figures.settled.verdict),
             "classes": _classes(one.figures),
+            "excess": span_words(one.excess_ms) if one.excess_ms else "",
             "pieces": [_piece(piece, found.facts, one) for piece in one.pieces],
         }
         for one in found.measured
     ]
+
+
+def counted_rows(found: SiteMonth) -> list[dict[str, Any]]:
+    """Versions and round trips of the site, as the revision says."""
+    return [{**report_lines.row_of(one), "kind": one.measure} for one in found.counted]
 
 
 def _piece(piece: Any, facts: Sequence[Mapping[str, Any]], one: Measured) -> dict[str, Any]:
@@ -271,24 +274,19 @@ def _restored(one: Restored) -> dict[str, Any]:
     figure = None
     if one.figure is not None:
         figure = f"{percent_2(one.figure)} %" if unit == "%" else f"{float(one.figure):.2f} {unit}".strip()
-    limit = None if one.limit is None else f"{one.limit.normalize():f}"
+    limit = None if one.limit is None else f"{one.limit.normalize():f} {unit}".strip()
+    if one.target is not None and one.limit is not None:
+        limit = f"{percent_2(one.target)} % within {one.limit.normalize():f} min"
     return {"one": one, "label": label, "figure": figure, "limit": limit, "verdict": look_of(one.verdict)}
 
 
-def _place(one: Place) -> dict[str, Any]:
-    return {
-        "one": one,
-        "label": MEASURES[one.measure],
-        "verdict": look_of(one.verdict),
-        "down": span_words(one.totals.down_ms),
-        "unknown": span_words(one.totals.unknown_ms),
-        "excluded": span_words(one.totals.excluded_ms),
-        **_shares(one),
-    }
-
-
-def _cell(one: Promise) -> dict[str, Any]:
-    return {"measured": percent_2(one.shares.measured), "verdict": look_of(one.verdict)}
+def _cell(one: Shown) -> dict[str, Any]:
+    if isinstance(one, Latency):
+        figure = None if one.figure is None else f"{one.figure} ms"
+    else:
+        share = percent_2(one.share if isinstance(one, Synced) else one.shares.measured)
+        figure = None if share is None else f"{share} %"
+    return {"figure": figure, "verdict": look_of(one.verdict)}
 
 
 def _shares(one: Any) -> dict[str, Any]:

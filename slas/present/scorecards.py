@@ -9,7 +9,8 @@ from typing import Any
 from sites.models import Provider
 from slas.models import Scorecard, Window
 from slas.present.budgets import Line as BudgetLine
-from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, span_words, trimmed
+from slas.present.report_lines import measure_words
+from slas.present.words import BURDENS, NO_VERDICT, SCOPES, VERDICTS, span_words, trimmed
 
 _RANK = {"MISSED": 0, "UNDETERMINED": 1, "MET": 2, None: 3}
 WORST = 5
@@ -25,9 +26,20 @@ class Line:
     before: Mapping[str, Any] | None
 
     @property
-    def target(self) -> str:
-        """In per cent."""
-        return trimmed(self.now["target"])
+    def promise(self) -> str:
+        """What must be reached."""
+        found: str | None = self.now.get("promise")
+        return found or f"≥ {trimmed(self.now['target'])} %"
+
+    @property
+    def figure(self) -> str | None:
+        """What was found, in its unit."""
+        return _figure(self.now)
+
+    @property
+    def figure_before(self) -> str | None:
+        """The same of the month before."""
+        return _figure(self.before) if self.before else None
 
     @property
     def verdict(self) -> tuple[str, str]:
@@ -42,7 +54,9 @@ class Line:
     @property
     def says(self) -> str:
         """What the promise is of, and who bears what nobody knows."""
-        return f"{SCOPES[self.now['scope']]}; {BURDENS[self.now['burden']]}"
+        scope = SCOPES.get(self.now["scope"], "")
+        rest = self.now["says"] if "says" in self.now else BURDENS[self.now["burden"]]
+        return "; ".join(filter(None, (scope, rest)))
 
     @property
     def lost(self) -> str:
@@ -53,7 +67,7 @@ class Line:
     def rank(self) -> tuple[int, Decimal]:
         """What to sort by: the verdict, then how far the floor lies above the target."""
         floor = Decimal(self.now["floor_4"] or "100")
-        return _RANK[self.now["verdict"]], floor - Decimal(self.now["target"])
+        return _RANK[self.now["verdict"]], floor - Decimal(self.now["target"] or "100")
 
 
 @dataclass
@@ -82,6 +96,8 @@ class Card:
         """Amounts by currency, those that are not nothing."""
         found: dict[str, Decimal] = {}
         for line in self.lines:
+            if not line.now["currency"]:
+                continue
             found[line.now["currency"]] = found.get(line.now["currency"], Decimal(0)) + Decimal(line.now["credit"])
         return [(f"{amount:f}", currency) for currency, amount in sorted(found.items()) if amount]
 
@@ -96,6 +112,13 @@ class Card:
                 if site["slug"] not in found or _low(row) < _low(found[site["slug"]]):
                     found[site["slug"]] = row
         return sorted(found.values(), key=lambda row: (_low(row), row["name"]))[:WORST]
+
+
+def _figure(line: Mapping[str, Any]) -> str | None:
+    if "figure" in line:
+        found: str | None = line["figure"]
+        return found
+    return f"{line['measured']} %" if line["measured"] else None
 
 
 def _low(row: Mapping[str, Any]) -> Decimal:
@@ -122,7 +145,7 @@ def cards_of(
         card = cards.setdefault(provider, Card(by_id[provider]))
         card.as_of = min(card.as_of or row.as_of, row.as_of)
         card.lines += [
-            Line(row.contract, MEASURES[one["measure"]], one, _same(one, before.lines if before else []))
+            Line(row.contract, measure_words(one["measure"]), one, _same(one, before.lines if before else []))
             for one in row.lines
         ]
     for card in cards.values():

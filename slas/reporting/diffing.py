@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from fractions import Fraction
+from typing import Any, Final, TypeVar
 
 from slas.engine import Totals
-from slas.reporting.paper import Lost, Paper, Place, Promise, Upkeep
+from slas.reporting.counted import Latency, Offered, Synced
+from slas.reporting.paper import Lost, Paper, Place, Promise, Restored, Upkeep
 from slas.rounding import percent_4
 
+Other = Restored | Synced | Latency
+Some = TypeVar("Some", Promise, Other)
+# What is told of figures that are no shares of time: of each as far as it has them.
+FIGURES: Final = ("figure", "count", "share", "on_time", "late", "pending", "polls")
 CLASSES: Final = ("scheduled", "excluded", "unknown", "down", "degraded", "up")
 
 
@@ -34,12 +40,36 @@ class SiteChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """An objective of restoration, response, versions or round trips of which figure, verdict or credit differ:
+    what each figure was and is, by its name."""
+
+    provider: str
+    measure: str
+    figures: Mapping[str, tuple[str | None, str | None]]
+    verdict: tuple[str | None, str | None]
+    credit: tuple[str | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OfferChange:
+    """A site and a standard of which something else is known than before: outcome, and what is charged."""
+
+    slug: str
+    standard: str
+    outcome: tuple[str | None, str | None]
+    charged_ms: tuple[int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """All that differs; `causes` are sentences, the most telling first."""
 
     causes: Sequence[str]
     promises: Sequence[Change]
     sites: Sequence[SiteChange]
+    counted: Sequence[Counted] = ()
+    offers: Sequence[OfferChange] = ()
 
     def as_json(self) -> dict[str, Any]:
         """To be kept and shown."""
@@ -50,14 +80,20 @@ def difference(before: Paper, after: Paper) -> Difference:
     """What the newer paper says otherwise."""
     old, new = _numbered(before.promises), _numbered(after.promises)
     promises = [_change(old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
-    sites = _sites(before.places, after.places)
-    return Difference(_causes(before, after, {one.slug for one in sites}), promises, sites)
+    sites, offers = _sites(before.places, after.places), _offers(before.offered, after.offered)
+    touched = {one.slug for one in sites} | {one.slug for one in offers}
+    counted = _counted(before, after)
+    causes = _causes(before, after, touched)
+    if counted and not causes:
+        names = dict.fromkeys(one.measure.split()[0].replace("_", " ") for one in counted)
+        causes.append(f"More is known of {', '.join(names)}.")
+    return Difference(causes, promises, sites, counted, offers)
 
 
 # ------------------------------------------------------------------------------------------------------------
-def _numbered(promises: Iterable[Promise]) -> dict[tuple[str, str, int], Promise]:
+def _numbered(promises: Iterable[Some]) -> dict[tuple[str, str, int], Some]:
     """By provider and measure; the second segment of the same in a period is number 1."""
-    found: dict[tuple[str, str, int], Promise] = {}
+    found: dict[tuple[str, str, int], Some] = {}
     for one in promises:
         number = sum(key[:2] == (one.provider, one.measure) for key in found)
         found[one.provider, one.measure, number] = one
@@ -82,6 +118,49 @@ def _change(old: Promise | None, new: Promise | None) -> Change:
         (old.verdict if old else None, new.verdict if new else None),
         (f"{old.credit:f} {old.currency}" if old else None, f"{new.credit:f} {new.currency}" if new else None),
     )
+
+
+def _counted(before: Paper, after: Paper) -> list[Counted]:
+    old, new = _numbered(_others(before)), _numbered(_others(after))
+    found = [_other(key, old.get(key), new.get(key)) for key in {**old, **new}]
+    return [one for one in found if one.figures or one.verdict[0] != one.verdict[1] or one.credit[0] != one.credit[1]]
+
+
+def _others(paper: Paper) -> list[Other]:
+    return [*paper.restored, *paper.synced, *paper.latencies]
+
+
+def _other(key: tuple[str, str, int], old: Any, new: Any) -> Counted:
+    pair = (old, new)
+    names = [name for name in FIGURES if any(hasattr(one, name) for one in pair)]
+    figures = {name: [_figure(key[1], getattr(one, name, None)) for one in pair] for name in names}
+    money = [f"{one.credit:f} {one.currency}" if getattr(one, "currency", "") else None for one in pair]
+    return Counted(
+        key[0],
+        key[1],
+        {name: (was, is_) for name, (was, is_) in figures.items() if was != is_},
+        (old.verdict if old else None, new.verdict if new else None),
+        (money[0], money[1]),
+    )
+
+
+def _figure(measure: str, value: Any) -> str | None:
+    """A share in per cent, hours as such, both with four places; counts and milliseconds whole."""
+    if not isinstance(value, Fraction):
+        return None if value is None else str(value)
+    return f"{percent_4(value / 100 if measure.startswith('restoration') else value):f}"
+
+
+def _offers(before: Iterable[Offered], after: Iterable[Offered]) -> list[OfferChange]:
+    old, new = ({(one.slug, one.standard, one.eligible): one for one in some} for some in (before, after))
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        was, is_ = old.get(key), new.get(key)
+        if was is None or is_ is None or (was.outcome, was.proven) != (is_.outcome, is_.proven):
+            outcomes = (was.outcome if was else None, is_.outcome if is_ else None)
+            charged = (was.charged_ms if was else None, is_.charged_ms if is_ else None)
+            found.append(OfferChange(key[0], key[1], outcomes, charged))
+    return found
 
 
 def _gained(old: Totals, new: Totals) -> dict[str, int]:

@@ -3,17 +3,19 @@
 Shares stay exact here; pages, PDF, XLSX and CSV round down at two places, JSON half to even at four.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from slas.engine import Figures, Totals
+from slas.reporting.counted import Cap, Delay, Latency, Offered, Synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class Place:
     shares: Figures
     verdict: str | None
 
+    @property
+    def rank(self) -> float | None:
+        """To sort by: the worst first."""
+        return None if self.shares.floor is None else float(self.shares.floor)
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -107,7 +114,8 @@ class Upkeep:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """An objective of restoration or response; `figure` and `limit` in its own unit."""
+    """An objective of restoration or response; `figure` and `limit` in its own unit. `target`, fee and credit are of
+    response alone: the share of outages that are answered within the limit."""
 
     provider: str
     measure: str
@@ -115,6 +123,11 @@ class Restored:
     limit: Decimal | None
     count: int
     verdict: str | None
+    target: Fraction | None = None
+    credit: Decimal = Decimal(0)
+    fee: Decimal = Decimal(0)
+    part: Fraction = Fraction(1)
+    currency: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +153,16 @@ class Paper:
     upkeep: Sequence[Upkeep]
     restored: Sequence[Restored]
     decided: tuple[Decided, ...] = ()
+    synced: tuple[Synced, ...] = ()
+    offered: tuple[Offered, ...] = ()
+    latencies: tuple[Latency, ...] = ()
+    delays: tuple[Delay, ...] = ()
+    caps: tuple[Cap, ...] = ()
+
+
+Line = Place | Offered | Delay
+# What a paper says site by site: kept line by line, since there may be tens of thousands.
+LINES: Final[Mapping[str, type[Line]]] = {"places": Place, "offered": Offered, "delays": Delay}
 
 
 def dump(paper: Paper) -> dict[str, Any]:
@@ -154,43 +177,49 @@ def load(data: Mapping[str, Any]) -> Paper:
     return msgspec.convert(data, Paper, dec_hook=_read)
 
 
+def load_line(kind: str, data: Mapping[str, Any]) -> Line:
+    """A line of the list that `kind` names in LINES. Raises msgspec.ValidationError."""
+    return msgspec.convert(data, LINES[kind], dec_hook=_read)
+
+
+def with_lines(paper: Paper, lines: Mapping[str, Sequence[Line]]) -> Paper:
+    """The paper with its lists, by their names."""
+    found: dict[str, Any] = {kind: tuple(lines.get(kind, ())) for kind in LINES}
+    return replace(paper, **found)
+
+
 def digest(data: Mapping[str, Any]) -> str:
     """The SHA-256 of what dump() wrote, in JSON with sorted names."""
     return sha256(msgspec.json.encode(data, order="deterministic")).hexdigest()
 
 
 def says_the_same(one: Paper, other: Paper) -> bool:
-    """Whether they differ in nothing but when they were made."""
-    return replace(one, head=other.head) == replace(other, head=other.head)
+    """Whether they differ in nothing but when they were made, and how long has gone on what still goes on."""
+    return _standing(replace(one, head=other.head)) == _standing(other)
 
 
 def parts_of(paper: Paper, providers: Iterable[str]) -> dict[str, Paper]:
     """The part of each provider, by name: what it may see of the report."""
     return {
-        name: Paper(
-            paper.head,
-            [one for one in paper.promises if one.provider == name],
-            [one for one in paper.places if one.provider == name],
-            [one for one in paper.lost if one.provider == name],
-            [one for one in paper.upkeep if one.provider == name],
-            [one for one in paper.restored if one.provider == name],
-            tuple(one for one in paper.decided if one.provider == name),
-        )
+        name: Paper(paper.head, *(tuple(one for one in _list(paper, field) if one.provider == name) for field in LISTS))
         for name in providers
     }
 
 
 def joined(parts: Sequence[Paper]) -> Paper:
     """Parts of one revision as one paper. There is at least one."""
-    return Paper(
-        parts[0].head,
-        [one for part in parts for one in part.promises],
-        sorted((one for part in parts for one in part.places), key=worst_first),
-        sorted((one for part in parts for one in part.lost), key=lambda one: (one.begin, one.number)),
-        sorted((one for part in parts for one in part.upkeep), key=lambda one: one.begin),
-        [one for part in parts for one in part.restored],
-        tuple(one for part in parts for one in part.decided),
-    )
+    found: dict[str, Any] = {field: tuple(one for part in parts for one in _list(part, field)) for field in LISTS}
+    found["places"] = tuple(sorted(found["places"], key=worst_first))
+    found["lost"] = tuple(sorted(found["lost"], key=lambda one: (one.begin, one.number)))
+    found["upkeep"] = tuple(sorted(found["upkeep"], key=lambda one: one.begin))
+    for kind in ("offered", "delays"):
+        found[kind] = tuple(sorted(found[kind], key=by_rank))
+    return Paper(parts[0].head, **found)
+
+
+def by_rank(line: Line) -> tuple[float, str]:
+    """To sort lines of one kind by: the worst first; those without a figure stand last."""
+    return math.inf if line.rank is None else line.rank, line.slug
 
 
 def worst_first(place: Place) -> tuple[str, Fraction, str]:
@@ -199,6 +228,31 @@ def worst_first(place: Place) -> tuple[str, Fraction, str]:
 
 
 # ------------------------------------------------------------------------------------------------------------
+LISTS: Final = tuple(field.name for field in fields(Paper) if field.name != "head")
+
+
+def _list(paper: Paper, field: str) -> Sequence[Any]:
+    found: Sequence[Any] = getattr(paper, field)
+    return found
+
+
+def _standing(paper: Paper) -> Paper:
+    """Lists as tuples, and without the durations of offers that go on: they differ with each look."""
+    open_: dict[str, Any] = dict.fromkeys(("freeze_ms", "operator_ms", "network_ms", "provider_ms"), 0)
+    offered = tuple(
+        one
+        if one.proven is not None
+        else replace(one, until=one.published, spans=(), elapsed_ms=0, charged_ms=0, **open_)
+        for one in sorted(paper.offered, key=lambda one: (one.slug, one.standard, one.eligible))
+    )
+    going_on = {one.provider for one in paper.offered if one.proven is None}
+    synced = tuple(
+        replace(one, charged_ms=(), elapsed_ms=(), **open_) if one.provider in going_on else one for one in paper.synced
+    )
+    lists: dict[str, Any] = {field: tuple(_list(paper, field)) for field in LISTS}
+    return replace(paper, **lists | {"offered": offered, "synced": synced})
+
+
 def _written(value: Any) -> str:
     if isinstance(value, Fraction):
         return str(value)

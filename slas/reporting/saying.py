@@ -1,10 +1,13 @@
 """What a report comes to, in one word and one sentence. Pure."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 
-from slas.reporting.paper import Paper
+from slas.reporting.counted import Latency, Synced
+from slas.reporting.paper import Paper, Promise, Restored
 
 ORDER = ("MISSED", "UNDETERMINED", "MET")
+Credited = Promise | Synced | Restored
 
 
 def verdict_of(paper: Paper) -> str:
@@ -13,10 +16,16 @@ def verdict_of(paper: Paper) -> str:
     return next((word for word in ORDER if word in found), "NONE")
 
 
+def credited_of(paper: Paper) -> list[Credited]:
+    """The promises that a credit is agreed for: those with a target in per cent."""
+    every: Sequence[Credited] = [*paper.promises, *paper.synced, *paper.restored]
+    return [one for one in every if one.currency]
+
+
 def owed(paper: Paper) -> list[tuple[Decimal, str]]:
     """What is credited, by currency."""
     found: dict[str, Decimal] = {}
-    for one in paper.promises:
+    for one in credited_of(paper):
         found[one.currency] = found.get(one.currency, Decimal(0)) + one.credit
     return [(amount, currency) for currency, amount in sorted(found.items()) if amount]
 
@@ -35,4 +44,5 @@ def sentence_of(paper: Paper) -> str:
 
 
 def _verdicts(paper: Paper) -> list[str | None]:
-    return [*(one.verdict for one in paper.promises), *(one.verdict for one in paper.restored)]
+    every: list[Credited | Latency] = [*paper.promises, *paper.restored, *paper.synced, *paper.latencies]
+    return [one.verdict for one in every]

@@ -9,6 +9,7 @@ from ninja import Field, Schema
 from slas.exports.files import Fingerprints, fingerprints_of
 from slas.models import Report, ReportFile, ReportRevision
 from slas.present.report_files import state_of
+from slas.reporting.paper import LINES
 from slas.selectors.reports import Told
 from slas.states import FileKind
 
@@ -113,7 +114,7 @@ class DiffOut(Schema):
 
 
 class PlacePage(Schema):
-    """A page of sites of a revision, the worst first in each objective; `next` is the cursor of the next, or null."""
+    """A page of sites of a revision, the worst first; `next` is the cursor of the next, or null."""
 
     items: list[dict[str, Any]]
     next: str | None
@@ -158,7 +159,7 @@ def revision_detail(told: Told, files: Mapping[tuple[int, str], ReportFile]) -> 
         {
             "provider": part.provider.slug,
             "sha256": part.sha256,
-            "data": {name: value for name, value in part.data.items() if name != "places"},
+            "data": {name: value for name, value in part.data.items() if name not in LINES},
             "files": [file_out(str(kind), files.get((part.pk, kind))) for kind in FileKind],
         }
         for part in told.parts

@@ -19,10 +19,10 @@ from slas.measuring import NOTHING, History, Inputs, Result, clipped, measure
 from slas.models import Contract, ContractVersion, Segment
 from slas.outages import AVAILABILITY, REACHABILITY
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
-from slas.spans import Span, Spans, meet, union
+from slas.spans import Span, Spans, meet, union, without
 from slas.states import Kind, Measure
 from slas.terms import Objective, Terms, calendar_of
-from slas.upkeep import Asked, cap_periods, honoured, moment_of, ms
+from slas.upkeep import Asked, cap_periods, honoured, moment_of, ms, uncapped
 
 AXES: Final = {Measure.AVAILABILITY: AVAILABILITY, Measure.REACHABILITY: REACHABILITY}
 KINDS: Final = {Measure.AVAILABILITY: [Kind.DOWN, Kind.DEGRADED], Measure.REACHABILITY: [Kind.UNREACHABLE]}
@@ -208,6 +208,7 @@ class _Facts:
             excluded = [
                 (cause, span) for cause, span in found or () if cause == GRANTED or cause in terms.excluded_causes
             ]
+            upkeep, excess = self._upkeep(terms, place.zone, asked, caps) if asked else ([], [])
             yield Inputs(
                 place.site_id,
                 place.segment_id,
@@ -216,17 +217,22 @@ class _Facts:
                 window,
                 history.get(place.site_id, NOTHING),
                 _while_active(self._open(terms, place.zone, window), active, window),
-                clipped(self._honoured(terms, place.zone, asked, caps), window) if asked else [],
+                clipped(upkeep, window),
                 clipped((span for _, span in excluded), window) if excluded else [],
                 clipped(self._blind, window) if self._blind else [],
                 place.zone,
                 active,
                 excluded,
                 union(self._spoken.get(place.site_id, ())),
+                clipped(excess, window),
             )
 
-    def _honoured(self, terms: Terms, zone: str, asked: list[Asked], caps: Spans) -> Spans:
-        return honoured(asked, terms.upkeep, self._open(terms, zone, (caps[0][0], caps[-1][1])), caps)
+    def _upkeep(self, terms: Terms, zone: str, asked: list[Asked], caps: Spans) -> tuple[Spans, Spans]:
+        """What counts as maintenance, and what does not because it is over the cap."""
+        hours = self._open(terms, zone, (caps[0][0], caps[-1][1]))
+        found = honoured(asked, terms.upkeep, hours, caps)
+        is_capped = terms.upkeep.cap_h is not None
+        return found, without(uncapped(asked, terms.upkeep, hours), found) if is_capped else []
 
     def _open(self, terms: Terms, zone: str, window: Span) -> Spans | None:
         if terms.hours is None:

@@ -7,13 +7,14 @@ from fractions import Fraction
 from fleet.kit.tenancy import Scope
 from slas.crediting import credit_of, part_of
 from slas.engine import Figures
-from slas.measuring import Result, SiteFigures, decided, measure, without_each
+from slas.measuring import Inputs, Result, SiteFigures, decided, measure, without_each
 from slas.models import Contract, Segment
-from slas.reporting.paper import Decided, Head, Lost, Paper, Place, Promise, Restored, Upkeep, Without, worst_first
+from slas.reporting.counted import Cap
+from slas.reporting.paper import Decided, Head, Lost, Paper, Place, Promise, Upkeep, Without, worst_first
 from slas.selectors.contracts import version_as_of
+from slas.selectors.counted import delays_of, restored_of, synced_of
 from slas.selectors.figures import Told, told_of
 from slas.selectors.incidents import NOT_KNOWN, spans_in, why_of
-from slas.selectors.restoration import restoration_of
 from slas.selectors.upkeep import windows_in
 from slas.settlement import Burden
 
@@ -36,6 +37,7 @@ def paper_of(
     promises: list[Promise] = []
     places: list[Place] = []
     sites: dict[int, str] = {}
+    caps: dict[int, Cap] = {}
     for told in told_of(version, begin, until, as_of):
         part = part_of(told.segment.begins, told.segment.ends, begin, end)
         if not part:
@@ -45,7 +47,10 @@ def paper_of(
         promises.append(_promise(result, told.segment, part, without_each(told.terms, told.objective, result, inputs)))
         places += [_place(one, told) for one in result.sites]
         sites |= {one.site_id: one.slug for one in result.sites}
+        caps.setdefault(told.segment.pk, _cap(told, inputs))
     providers = {segment.provider_id for segment in segments.values()}
+    synced, offered = synced_of(contract, segments, begin, end, as_of)
+    latencies, delays = delays_of(contract, segments, begin, end, as_of)
     said = (head.get("revision", ""), version.number, head.get("key", ""))
     return Paper(
         Head(contract.name, head.get("period", ""), begin, until, version.zone, as_of, *said),
@@ -53,8 +58,13 @@ def paper_of(
         sorted(places, key=worst_first),
         _lost(who, sites, providers, begin, until, as_of),
         _upkeep(who, sites, providers, begin, until, as_of),
-        _restored(contract, segments, begin, end, as_of),
+        restored_of(contract, segments, begin, end, as_of),
         tuple(decisions),
+        tuple(synced),
+        tuple(offered),
+        tuple(latencies),
+        tuple(delays),
+        tuple(one for one in caps.values() if one.honoured_ms or one.excess_ms),
     )
 
 
@@ -153,20 +163,12 @@ def _upkeep(
     ]
 
 
-def _restored(
-    contract: Contract, segments: dict[int, Segment], begin: datetime, end: datetime, as_of: datetime
-) -> list[Restored]:
-    return [
-        Restored(
-            segments[one.segment_id].provider.name,
-            f"{one.objective.measure} {one.objective.figure or ''}".strip(),
-            one.total.figure,
-            one.objective.limit,
-            one.total.count,
-            _text(one.verdict),
-        )
-        for one in restoration_of(contract, begin, end, as_of)
-    ]
+def _cap(told: Told, inputs: Sequence[Inputs]) -> Cap:
+    upkeep = told.terms.upkeep
+    over = [one.service(one.excess) for one in inputs]
+    kept = sum(one.service(one.maintenance) for one in inputs)
+    name = told.segment.provider.name
+    return Cap(name, upkeep.cap_h, upkeep.cap_per, kept, sum(over), sum(1 for ms in over if ms))
 
 
 def _text(verdict: object) -> str | None:

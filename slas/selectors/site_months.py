@@ -8,31 +8,39 @@ from sites.models import SiteTenure
 from slas.engine import Piece
 from slas.measuring import SiteFigures, measure, pieces_of
 from slas.models import Report, ReportRevision
+from slas.reporting.counted import Delay, Offered
+from slas.reporting.paper import Place
 from slas.selectors.contracts import version_as_of
 from slas.selectors.evidence import facts_of
 from slas.selectors.figures import GRANTED, told_of
+from slas.selectors.reports import site_lines
 from slas.terms import Objective
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An objective at the site: its figures, and every millisecond of it."""
+    """An objective at the site: its figures, every millisecond of it, and how much maintenance was over its cap."""
 
     provider: str
     objective: Objective
     figures: SiteFigures
     pieces: list[Piece]
+    excess_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class SiteMonth:
-    """The site's name and zone of then, its objectives, and the facts, as known when the revision was made."""
+    """The site's name and zone of then, its objectives, and the facts, as known when the revision was made.
+
+    `counted` is what the revision says of its versions and round trips.
+    """
 
     slug: str
     name: str
     zone: str
     measured: list[Measured]
     facts: list[dict[str, Any]]
+    counted: list[Offered | Delay]
 
 
 def site_month(report: Report, revision: ReportRevision, slug: str) -> SiteMonth:
@@ -49,8 +57,11 @@ def site_month(report: Report, revision: ReportRevision, slug: str) -> SiteMonth
         rules = told.terms.rules(told.objective)
         for one, figures in zip(inputs, result.sites, strict=True):
             pieces = pieces_of(one, told.objective.measure, rules)
-            measured.append(Measured(told.segment.provider.name, told.objective, figures, pieces))
-    if not measured:
+            excess = one.service(one.excess)
+            measured.append(Measured(told.segment.provider.name, told.objective, figures, pieces, excess))
+    counted = [one for one in site_lines(revision, slug) if not isinstance(one, Place)]
+    names = [*(one.figures.name for one in measured), *(one.name for one in counted)]
+    if not names:
         raise NotFound("The report says nothing of such a site, or it is not yours to see.")
     facts = facts_of(
         sites,
@@ -61,4 +72,5 @@ def site_month(report: Report, revision: ReportRevision, slug: str) -> SiteMonth
         maintenance=any(one.maintenance for one in all_inputs),
         blindness=any(one.blind for one in all_inputs),
     )
-    return SiteMonth(slug, measured[0].figures.name, all_inputs[-1].zone, measured, list(facts))
+    zone = all_inputs[-1].zone if all_inputs else version.zone
+    return SiteMonth(slug, names[0], zone, measured, list(facts), counted)

@@ -24,10 +24,11 @@ from slas.exports import files, pdf
 from slas.exports.bundle import payload_of
 from slas.measuring import measure
 from slas.models import ReportFile, ReportPart, ReportRevision
-from slas.reporting.paper import Paper, load
+from slas.reporting.paper import Paper
 from slas.selectors.contracts import version_as_of
 from slas.selectors.evidence import evidence_of
 from slas.selectors.figures import Told, told_of
+from slas.selectors.reports import whole
 from slas.states import FileKind
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ def _put_off(pk: int, problem: str, after: timedelta | None) -> None:
 # What is signed ---------------------------------------------------------------------------------------------
 def _pdf(row: ReportFile, keys: ReportKeys) -> dict[str, Any]:
     part, revision = row.part, row.part.revision
-    paper = load(part.data)
+    ((_, paper),) = whole([part])
     key = sha256(keys.bundle_key).hexdigest()
     cover = pdf.Cover(row.provider.name, part.sha256, files.root_sha256(keys.root), revision.number, part.diff or {})
     file = pdf.pdf_of(replace(paper, head=replace(paper.head, key=key)), cover)
@@ -168,11 +169,13 @@ def _bundle(part: ReportPart, keys: ReportKeys) -> bytes:
     version = version_as_of(report.contract, revision.as_of)
     until = max(report.begins, min(report.ends, revision.as_of))
     told = [one._replace(inputs=list(one.inputs)) for one in told_of(version, report.begins, until, revision.as_of)]
-    if not _says_the_same(told, load(part.data)):
+    ((_, paper),) = whole([part])
+    if not _says_the_same(told, paper):
         raise _NeverMade("What it rests on was still being written when it was made; the next revision has its bundle.")
     sites = sorted({one.site_id for each in told for one in each.inputs})
     evidence = evidence_of(version, report.begins, until, revision.as_of, sites)
-    return payload_of(told, _bounded(evidence), report=_about(part, revision), keys=keys)
+    offered = [(part.provider.slug, paper.offered)]
+    return payload_of(told, _bounded(evidence), report=_about(part, revision), keys=keys, offered=offered)
 
 
 def _about(part: ReportPart, revision: ReportRevision) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 
 from fleet.kit import live
 from fleet.kit.clock import database_now
@@ -26,18 +26,21 @@ from slas.models import (
     IncidentSpan,
     Report,
     ReportFile,
+    ReportLine,
     ReportPart,
     ReportRevision,
     Segment,
 )
 from slas.periods import begin_of, month_of, month_text
+from slas.reporting.counted import Offered
 from slas.reporting.diffing import difference
-from slas.reporting.paper import Paper, digest, dump, load, parts_of, says_the_same
+from slas.reporting.paper import LINES, Paper, digest, dump, parts_of, says_the_same
 from slas.selectors.contracts import versions_of
 from slas.selectors.papers import paper_of
-from slas.selectors.reports import decisions_of
+from slas.selectors.reports import decisions_of, whole
 from slas.services.reports import want
-from slas.states import FileKind, Life
+from slas.states import FileKind, Life, Measure
+from slas.version_sync import Outcome
 
 logger = logging.getLogger(__name__)
 MAKER: Final = job("reports")
@@ -46,6 +49,8 @@ MOST: Final = 4
 BACK: Final = 3
 # Facts are recorded a little before they are noted: what changed shortly before a look is looked at again.
 OVERLAP: Final = timedelta(seconds=90)
+# A settled report in which a standard is not proven yet is looked at again after this.
+AGAIN: Final = timedelta(days=1)
 _LOCK: Final = 0x534C_5250
 SETTLED: Final = (Life.FINAL, Life.RESTATED)
 
@@ -113,7 +118,7 @@ def _due(now: datetime) -> QuerySet[Report]:
     first = Q(state="", problem="", ends__lte=now)
     final = Q(state=Life.PROVISIONAL, ends__lte=now - grace())
     versions = ContractVersion.objects.filter(contract=OuterRef("contract"), made_at__gt=OuterRef("looked_at"))
-    changed = Q(due_at__gt=F("looked_at") - OVERLAP) | Q(Exists(versions)) | _corrected()
+    changed = Q(due_at__gt=F("looked_at") - OVERLAP) | Q(Exists(versions)) | _corrected() | _pending(now)
     return Report.objects.filter(first | final | Q(state__in=SETTLED) & changed, wanted_at=None)
 
 
@@ -132,6 +137,18 @@ def _corrected() -> Q:
         recorded_at__gt=since, provider__in=providers, valid_from__lt=OuterRef("ends"), valid_to__gt=OuterRef("begins")
     )
     return Q(Exists(corrections)) | Q(Exists(granted))
+
+
+def _pending(now: datetime) -> Q:
+    """Whether its newest revision leaves open what becomes of a standard: that is looked at again each day."""
+    newest = ReportRevision.objects.filter(report=OuterRef("part__revision__report")).order_by("-number")
+    lines = ReportLine.objects.filter(
+        part__revision__report=OuterRef("pk"),
+        part__revision=Subquery(newest.values("pk")[:1]),
+        measure=Measure.VERSION_SYNC,
+        verdict=Outcome.PENDING,
+    )
+    return Q(looked_at__lt=now - AGAIN) & Q(Exists(lines))
 
 
 def _make(pk: int) -> bool:
@@ -171,9 +188,7 @@ def _make(pk: int) -> bool:
             version=paper.head.version,
             tzdata=version_of("tzdata"),
         )
-        kept = ReportPart.objects.bulk_create(
-            _part(made, providers[name], part, old.get(name)) for name, part in parts.items()
-        )
+        kept = [keep_part(made, providers[name], part, old.get(name)) for name, part in parts.items()]
         ReportFile.objects.bulk_create(
             ReportFile(part=part, provider_id=part.provider_id, kind=kind, due_at=now)
             for part in kept
@@ -195,13 +210,40 @@ def _parts_of(revision: ReportRevision | None) -> dict[str, Paper]:
     if revision is None:
         return {}
     found = ReportPart.objects.filter(revision=revision).select_related("provider")
-    return {part.provider.name: load(part.data) for part in found}
+    return {part.provider.name: paper for part, paper in whole(found)}
 
 
-def _part(revision: ReportRevision, provider_id: int, paper: Paper, before: Paper | None) -> ReportPart:
+def keep_part(revision: ReportRevision, provider_id: int, paper: Paper, before: Paper | None) -> ReportPart:
+    """Keep what a revision says of a provider, its lists of sites line by line. Writes within the open scope."""
     data = dump(paper)
-    diff = None if before is None else difference(before, paper).as_json()
-    return ReportPart(revision=revision, provider_id=provider_id, data=data, sha256=digest(data), diff=diff)
+    lines = {kind: data[kind] for kind in LINES}
+    part = ReportPart.objects.create(
+        revision=revision,
+        provider_id=provider_id,
+        data=data | {kind: [] for kind in LINES},
+        sha256=digest(data),
+        diff=None if before is None else difference(before, paper).as_json(),
+    )
+    ReportLine.objects.bulk_create(
+        (
+            ReportLine(
+                part=part,
+                provider_id=provider_id,
+                kind=kind,
+                number=number,
+                measure=one.measure,
+                slug=one.slug,
+                name=one.name,
+                verdict=(one.outcome if isinstance(one, Offered) else one.verdict) or "",
+                rank=one.rank,
+                data=lines[kind][number],
+            )
+            for kind in LINES
+            for number, one in enumerate(getattr(paper, kind))
+        ),
+        batch_size=1000,
+    )
+    return part
 
 
 def _tell(pk: int) -> None:

@@ -1,14 +1,16 @@
 """Keeping scorecards: each contract's months, computed when a fact has changed, and said as of when.
 
 Figures of everything take a second or two. So a page shows what was kept, and this pass computes what is due: a month
-that was never computed, whose contract has a new version, whose facts changed (slas.services.deriving notes that), or
-that goes on. Facts are recorded a little before they are noted: what changed shortly before `as_of` is computed twice.
+that was never computed, whose contract has a new version, whose facts changed (slas.services.deriving notes that), that
+goes on, or in which a standard is not proven yet. Facts are recorded a little before they are noted: what changed
+shortly before `as_of` is computed twice.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from django.db import connections
 from django.db.models import Max
@@ -24,6 +26,7 @@ from slas.periods import begin_of, month_of, month_text
 from slas.rounding import percent_2, percent_4
 from slas.selectors.contracts import versions_of
 from slas.selectors.figures import figures_of
+from slas.services.counted_lines import counted_lines
 
 KEEPER: Final = job("scorecards")
 MONTHS: Final = 13
@@ -53,6 +56,7 @@ def keep_scorecards(most: int = MOST) -> int:
 
 def _due(now: datetime) -> list[tuple[ContractVersion, int]]:
     corrected = _corrected_at()
+    waiting = set(Scorecard.objects.filter(lines__contains=[{"waits": True}]).values_list("pk", flat=True))
     kept: dict[int, dict[str, list[Scorecard]]] = defaultdict(lambda: defaultdict(list))
     for row in Scorecard.objects.defer("lines"):
         kept[row.contract_id][row.month].append(row)
@@ -67,7 +71,7 @@ def _due(now: datetime) -> list[tuple[ContractVersion, int]]:
             wanted = {one.provider_id for one in version.segments.all() if one.touches(begin, end)}
             rows = kept[contract.pk][month_text(month)]
             if {row.provider_id for row in rows} != wanted or any(
-                _is_due(row, version, corrected, now) for row in rows
+                _is_due(row, version, corrected, now, waits=row.pk in waiting) for row in rows
             ):
                 found.append((version, month))
     return found
@@ -80,12 +84,14 @@ def _corrected_at() -> datetime | None:
     return max(filter(None, (found, granted)), default=None)
 
 
-def _is_due(row: Scorecard, version: ContractVersion, corrected: datetime | None, now: datetime) -> bool:
+def _is_due(
+    row: Scorecard, version: ContractVersion, corrected: datetime | None, now: datetime, *, waits: bool
+) -> bool:
     if version.made_at > row.as_of or (row.as_of < row.ends <= now):
         return True
     is_changed = any(at is not None and at > row.as_of - OVERLAP for at in (row.due_at, corrected))
     if row.ends <= now:
-        return is_changed
+        return is_changed or (waits and now - row.as_of >= QUIET)
     return now - row.as_of >= (CHANGING if is_changed else QUIET)
 
 
@@ -98,7 +104,14 @@ def _keep(version: ContractVersion, month: int, now: datetime) -> None:
         segment = segments.get(result.segment_id)
         if segment is not None:
             lines[segment.provider_id].append(line_of(result, segment, begin, end))
+    providers = {one.provider.name: one.provider_id for one in segments.values()}
+    every = {one.pk: one for one in version.segments.all()}
     text = month_text(month)
+    old = Scorecard.objects.filter(contract=version.contract_id, month=text).select_related("provider")
+    before = [(row.provider.name, line) for row in old for line in row.lines]
+    stamp = f"{version.number} {now.astimezone(ZoneInfo(version.zone)):%Y-%m-%d}"  # days count once they are over
+    for name, line in counted_lines(version.contract, every, begin, end, now, before=before, stamp=stamp):
+        lines[providers[name]].append(line)
     Scorecard.objects.filter(contract=version.contract_id, month=text).exclude(provider__in=lines).delete()
     for provider, found in lines.items():
         Scorecard.objects.update_or_create(

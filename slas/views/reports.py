@@ -21,11 +21,12 @@ from slas.exports.sheets import csv_of, json_of, xlsx_of
 from slas.exports.zipapp import verifier
 from slas.models import Report, ReportPart, ReportRevision
 from slas.periods import month_of
+from slas.present import report_lines
 from slas.present import reports as present
 from slas.present.report_files import checked_by, file_rows
 from slas.selectors.contracts import contracts_in, get_contract
 from slas.selectors.report_files import files_of, get_file
-from slas.selectors.reports import Told, get_report, reports_in, revision_of, revisions_of, trend_of
+from slas.selectors.reports import Told, get_report, lines_of, reports_in, revision_of, revisions_of, trend_of
 from slas.selectors.site_months import site_month
 from slas.services.reports import DECIDE, MAKE, ask_for_report, decide_figure
 from slas.states import FileKind
@@ -90,21 +91,26 @@ def report_site(request: ScopedRequest, pk: int, slug: str) -> HttpResponse:
         "period": present.period_words(report.period),
         "site": found,
         "rows": present.measured_rows(found),
+        "counted": present.counted_rows(found),
+        "may_see_rollouts": request.who.wide,
     }
     return django_render(request, "slas/report_site.html", context)
 
 
 @require_safe
 def report_export(request: ScopedRequest, pk: int, kind: str) -> HttpResponse:
-    """A revision as a file. Raises NotFound."""
+    """A revision as a file; as CSV one table of it, that of the sites where none is named. Raises NotFound."""
     if kind not in FILES:
         raise NotFound("There is no such kind of file.")
     report = get_report(scope=request.who, pk=pk)
     told = _told(request, report)
     content_type, made = FILES[kind]
-    return _saved(
-        made(told.paper), content_type, f"{report.contract.slug}-{report.period}-r{told.revision.number}.{kind}"
-    )
+    table = request.GET.get("table", "")
+    try:
+        content = csv_of(told.paper, table) if kind == "csv" and table else made(told.paper)
+    except KeyError:
+        raise NotFound("There is no such table in it.") from None
+    return _saved(content, content_type, f"{report.contract.slug}-{report.period}-r{told.revision.number}.{kind}")
 
 
 @require_safe
@@ -143,11 +149,28 @@ def _number(request: ScopedRequest) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-def _told(request: ScopedRequest, report: Report) -> Told:
-    told = revision_of(report, _number(request))
+def _told(request: ScopedRequest, report: Report, *, lines: bool = True) -> Told:
+    told = revision_of(report, _number(request), lines=lines)
     if told is None:
         raise NotFound("It is not made yet.")
     return told
+
+
+def _lines(request: ScopedRequest, told: Told) -> dict[str, Any]:
+    """A page of the sites under one promise, the worst first, of those that are searched for."""
+    measures = report_lines.measures_of(told.paper)
+    named = request.GET.get("promise", "")
+    chosen = named if named in dict(measures) else measures[0][0] if measures else ""
+    search = request.GET.get("q", "").strip()[:64]
+    found = lines_of(told.revision, measure=chosen, search=search)
+    page = Paginator(found, SITES_PER_PAGE).get_page(request.GET.get("page"))
+    return {
+        "measures": measures,
+        "promise": chosen,
+        "search": search,
+        "places": page,
+        "lines": report_lines.rows_of(page.object_list),
+    }
 
 
 def _revision(request: ScopedRequest, report: Report) -> ReportRevision:
@@ -190,8 +213,9 @@ def _verdicts(reports: Any) -> dict[int, list[str | None]]:
     newest = {row.all_revisions[0].pk: row.pk for row in reports if row.all_revisions}
     found: dict[int, list[str | None]] = defaultdict(list)
     parts = ReportPart.objects.filter(revision__in=newest)
-    for revision, *lists in parts.values_list("revision", "data__promises", "data__restored"):
-        found[newest[revision]] += [one["verdict"] for each in lists for one in each]
+    names = ("promises", "restored", "synced", "latencies")
+    for revision, *lists in parts.values_list("revision", *(f"data__{name}" for name in names)):
+        found[newest[revision]] += [one["verdict"] for each in lists for one in each or ()]
     return found
 
 
@@ -210,9 +234,8 @@ def _page(
         "query": request.GET.urlencode(),
     }
     if context["revisions"]:
-        told = _told(request, report)
+        told = _told(request, report, lines=False)
         signed = file_rows(told.parts, files_of(told.parts))
-        places = Paginator(present.places_of(told.paper), SITES_PER_PAGE)
         months, trend = present.trend_rows(trend_of(report))
         context |= {
             "told": told,
@@ -221,8 +244,10 @@ def _page(
             "doc": present.document_of(told),
             "signed": signed,
             "checked": checked_by(signed),
-            "places": places.get_page(request.GET.get("page")),
+            **_lines(request, told),
             "changes": present.changes_of(told),
+            "counted_changes": report_lines.counted_changes([part.diff for part in told.parts]),
+            "offer_changes": report_lines.offer_changes([part.diff for part in told.parts])[:50],
             "site_changes": present.site_changes_of(told)[:50],
             "months": months,
             "trend": trend if len(months) > 1 else [],

@@ -27,7 +27,7 @@ from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import everything
-from tests.slas.factories import TEST, interval, make_contract, segment
+from tests.slas.factories import TEST, interval, make_contract, objective, segment
 
 pytestmark = pytest.mark.browser
 PAGES = (
@@ -35,8 +35,16 @@ PAGES = (
     *("/slas/contracts/shops/", "/slas/contracts/shops/edit/", "/slas/maintenance/", "/slas/maintenance/new/"),
     *("/slas/maintenance/{window}/", "/slas/outages/", "/slas/outages/{outage}/", "/sites/north-0/outages/"),
     *("/slas/disputes/", "/slas/disputes/{dispute}/"),
-    *("/slas/reports/", "/slas/reports/{report}/", "/slas/reports/{report}/sites/north-0/"),
+    *("/slas/reports/", "/slas/reports/{report}/", "/slas/reports/{report}/?promise=latency"),
+    "/slas/reports/{report}/sites/north-0/",
 )
+PROMISES = [
+    objective(),
+    objective(measure="version_sync", target="90", limit="24"),
+    {"measure": "restoration", "figure": "mttr_h", "limit": "4"},
+    objective(measure="response", target="90", limit="15"),
+    {"measure": "latency", "percentile": 95, "limit": "50"},
+]
 RULES = {"counts": "excluded", "notice_h": "72", "cap_h": "8", "cap_per": "year"}
 NOW = datetime.now(UTC).replace(microsecond=0)
 BEGINS = NOW + timedelta(days=10)
@@ -62,7 +70,8 @@ def promised(stage: Stage, clean: None) -> dict[str, Any]:
     """A contract of both providers with its scorecards, a window that waits, and an outage that is disputed."""
 
     def make() -> dict[str, Any]:
-        make_contract(*(segment(slug, begins="2026-01-01T00:00", maintenance=RULES) for slug in ("north", "south")))
+        terms = {"begins": "2026-01-01T00:00", "maintenance": RULES, "objectives": PROMISES}
+        make_contract(*(segment(slug, **terms) for slug in ("north", "south")))
         keep_scorecards()
         actor, rights = access_of(User.objects.using("owner").get(username="north"))
         times = {"begins": BEGINS, "ends": BEGINS + timedelta(hours=2)}
@@ -170,3 +179,14 @@ def test_a_provider_asks_for_maintenance_and_a_manager_approves_it(sign_in: Sign
     expect(other.get_by_text("The maintenance is approved")).to_be_visible()
     page.reload()
     expect(page.locator(".pagehead")).to_contain_text("Approved")
+
+
+def test_sites_of_a_report_are_searched_and_paged_without_a_script(sign_in: SignIn, promised: dict[str, Any]) -> None:
+    page = sign_in("manager")
+    page.goto(f"/slas/reports/{promised['report']}/")
+    page.locator("#promise").select_option("latency")
+    page.locator("#site-search").fill("north-0")
+    page.get_by_role("button", name="Show").click()
+    row = page.locator("section[aria-labelledby=sites-title] tbody tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("90 ms")

@@ -1,5 +1,6 @@
 """Reports: every figure from small facts; final after the grace; restated to the second; each side its own part."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,10 +13,12 @@ from django.db import connections
 from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import scope
+from sites.models import Site
 from slas.engine import Totals
 from slas.models import Contract, Incident, Report, ReportPart, ReportRevision
 from slas.periods import PeriodError, begin_of, month_of, month_text, span_of
-from slas.reporting.paper import Paper, digest, dump, load, says_the_same
+from slas.reporting.counted import Cap
+from slas.reporting.paper import Paper, digest, dump, load, parts_of, says_the_same
 from slas.selectors.reports import Told, get_report, reports_in, revision_of, trend_of
 from slas.services import report_making
 from slas.services.deriving import derive_due
@@ -26,6 +29,7 @@ from tests.conftest import everything
 from tests.database import OWNER, rows, value
 from tests.slas.factories import TEST, interval, make_contract, objective, segment, states, tenures
 from tests.slas.test_exports import paper
+from tests.slas.test_figures import window
 
 H = 3_600_000
 THIS = month_of(datetime.now(UTC), "UTC")
@@ -119,7 +123,8 @@ def test_the_month_that_ended_is_made_by_itself_and_says_every_figure(promised):
     (lost,) = found.paper.lost
     assert (lost.slug, lost.begin, lost.end, lost.lasted_ms) == ("bad-site", at(3), at(3, 15), 15 * H)
     assert [(one.slug, one.totals.down_ms) for one in found.paper.places] == [("bad-site", 15 * H), ("good-site", 0)]
-    assert found.parts[0].sha256 == digest(found.parts[0].data)
+    own = parts_of(found.paper, ["Bad Hosting"])["Bad Hosting"]
+    assert found.parts[0].sha256 == digest(dump(own))
 
 
 def test_it_is_provisional_until_the_grace_is_over(promised, settings):
@@ -174,7 +179,7 @@ def test_a_late_journal_restates_it_to_the_second(promised):
     gained = {"unknown": -7_200_000, "down": 1_234_000, "up": 5_966_000}
     assert [one["ms"] for one in diff["promises"]] == [gained]
     assert [(one["slug"], one["ms"]) for one in diff["sites"]] == [("bad-site", gained)]
-    assert other == {"causes": [], "promises": [], "sites": []}
+    assert other == {"causes": [], "promises": [], "sites": [], "counted": [], "offers": []}
     assert told(report, number=1).paper.promises[0].totals.unknown_ms == 2 * H  # it stays readable
 
 
@@ -322,6 +327,23 @@ def test_what_is_settled_is_not_decided(promised):
         decide(report, provider="bad")
     with pytest.raises(NotFound):
         decide(report, provider="nobody")
+
+
+# Maintenance over its cap -----------------------------------------------------------------------------------
+def test_maintenance_over_its_cap_is_said_and_counts(promised, make_person):
+    """Of two windows of 6 h and 4 h, 8 h are honoured: the site was down in all of the second, of which 2 h count."""
+    site = Site.objects.using(OWNER).get(slug="bad-site")
+    make_person("operator")
+    for begin, end in ((at(2), at(2, 6)), (at(3, 11), at(3, 15))):
+        window(site, begin, end, requested_at=BEGIN, decided_at=BEGIN)
+    upkeep = {"counts": "excluded", "notice_h": "0", "cap_h": "8", "cap_per": "month"}
+    rows("UPDATE slas_segment SET terms = jsonb_set(terms, '{maintenance}', %s)", [json.dumps(upkeep)], using=OWNER)
+    report = ask()
+    make_wanted()
+    found = told(report)
+    (cap,) = found.paper.caps
+    assert cap == Cap("Bad Hosting", Decimal(8), "month", 8 * H, 2 * H, 1)
+    assert found.paper.promises[0].totals == Totals(MONTH, 8 * H, 2 * H, 13 * H, 0, MONTH - 23 * H)
 
 
 # Who --------------------------------------------------------------------------------------------------------

@@ -8,12 +8,15 @@ import pytest
 from fleet.kit.clock import database_now
 from fleet.kit.tenancy import scope
 from slas.models import Scorecard
+from slas.offers import Offer
 from slas.periods import begin_of, month_of, month_text
 from slas.selectors.scorecards import cards_in
-from slas.services import scorecards
+from slas.services import counted_lines, scorecards
 from slas.services.deriving import derive_due
 from slas.services.scorecards import keep_scorecards
+from slas.upkeep import ms
 from tests.database import OWNER, rows
+from tests.slas import offered
 from tests.slas.factories import TEST, make_contract, objective, segment, states, tenures
 
 pytestmark = pytest.mark.usefixtures("plain_static", "database")
@@ -140,3 +143,101 @@ def test_who_is_limited_to_a_region_sees_none(promised, signed_in):
 @pytest.mark.parametrize("month", ["2026-13", "x", "", "0000-00", "2026-1"])
 def test_an_odd_month_is_none(promised, signed_in, month):
     assert signed_in("viewer").get("/slas/", {"month": month}).status_code == 200
+
+
+# Promises that are not shares of time ------------------------------------------------------------------------
+@pytest.fixture
+def counted(make_provider: Any, make_site: Any, settings: Any, monkeypatch: Any) -> Any:
+    """Last month one standard was in time and one late, one outage of two hours was answered after 20 minutes."""
+    settings.STANDARDS_OFFERED_BY = offered.SAYS
+    nord = make_provider("nord", name="Nord")
+    day = timedelta(days=1)
+    found = []
+    for slug, took in (("quick", 1), ("slow", 3)):
+        site = make_site(slug, nord, name=slug.title())
+        tenures(site, (nord, BEGIN, None))
+        down = [(BEGIN + day, "down"), (BEGIN + day + timedelta(hours=2), "up")] if slug == "slow" else []
+        states(site, "availability", (BEGIN, "up"), *down)
+        states(site, "reachability", (BEGIN, "reachable"))
+        begin = ms(BEGIN + 9 * day)
+        found.append(Offer(site.pk, "r1", 2, begin, begin, begin, begin + took * 3_600_000))
+    monkeypatch.setattr(offered, "OFFERS", found)
+    tiers = {"tiers": [{"below": "90", "credit": "10"}]}
+    make_contract(
+        segment(
+            nord,
+            begins=BEGIN.isoformat(),
+            objectives=[
+                objective(measure="version_sync", target="90", scope="pooled", credits=tiers),
+                {"measure": "restoration", "figure": "mttr_h", "limit": "1.5", "burden": "open"},
+                objective(measure="response", target="90", limit="15", credits=tiers),
+                {"measure": "latency", "percentile": 95, "limit": "40", "scope": "pooled"},
+            ],
+        )
+    )
+    rows("UPDATE slas_contractversion SET made_at = %s", [BEGIN], using=OWNER)
+    while derive_due():
+        pass
+    return nord
+
+
+def test_every_promise_has_a_line(counted):
+    keep_scorecards()
+    lines = {line["measure"]: line for line in kept()["nord"].lines}
+    names = ("promise", "figure", "verdict", "says", "credit")
+    assert {name: tuple(line[one] for one in names) for name, line in lines.items()} == {
+        "version_sync": (
+            "≥ 90 % within each standard's deadline",
+            *("50.00 %", "MISSED", "1 on time, 1 late, 0 pending; late: Slow", "120.00"),
+        ),
+        "restoration mttr_h": ("≤ 1.5 h", "2.00 h", "MISSED", "1 outage", "0"),
+        "response": ("≥ 90 % within 15 min", "0.00 %", "MISSED", "1 outage", "120.00"),
+        "latency": ("95 of 100 polls ≤ 40 ms", None, None, "0 polls", "0"),
+    }
+
+
+def test_the_page_says_every_promise(counted, signed_in):
+    keep_scorecards()
+    text = signed_in("viewer").get(f"/slas/?month={LAST}").content.decode()
+    for said in (
+        "Version synchronisation",
+        "Mean time to restore",
+        "95 of 100 polls ≤ 40 ms",
+        "240.00 EUR",
+        "late: Slow",
+    ):
+        assert said in text
+
+
+def test_a_month_that_is_over_is_looked_at_while_a_standard_is_pending(counted):
+    offered.OFFERS[1] = offered.OFFERS[1]._replace(sent=None, proven=None)
+    keep_scorecards()
+    assert kept()["nord"].lines[0]["says"] == "1 on time, 0 late, 1 pending"
+    set_as_of(database_now() - scorecards.QUIET + timedelta(minutes=1))
+    assert keep_scorecards() == 0
+    set_as_of(database_now() - scorecards.QUIET)
+    offered.OFFERS[1] = offered.OFFERS[1]._replace(sent=ms(END), proven=ms(END) + 1)
+    assert keep_scorecards() == 1
+    assert kept()["nord"].lines[0]["says"] == "2 on time, 0 late, 0 pending"
+
+
+def test_round_trips_are_read_anew_when_a_day_is_over_or_one_was_missing(counted, monkeypatch):
+    read: list[Any] = []
+    real = counted_lines.delays_of
+    monkeypatch.setattr(counted_lines, "delays_of", lambda *given: read.append(given) or real(*given))
+    keep_scorecards()
+    first = len(read)
+    assert first == 2
+
+    def again() -> int:
+        rows("UPDATE slas_scorecard SET due_at = now() + interval '1 day'", using=OWNER)
+        rows("UPDATE slas_scorecard SET as_of = now() - interval '1 hour'", using=OWNER)
+        keep_scorecards()
+        return len(read) - first
+
+    rows("UPDATE slas_scorecard SET lines = (SELECT jsonb_agg(e || '{\"waits\": false}') FROM"
+         " jsonb_array_elements(lines) e)", using=OWNER)  # fmt: skip
+    assert again() == 0
+    rows("UPDATE slas_scorecard SET lines = (SELECT jsonb_agg(CASE WHEN e ? 'stamp' THEN e || '{\"stamp\": \"1 x\"}'"
+         " ELSE e END) FROM jsonb_array_elements(lines) e)", using=OWNER)  # fmt: skip
+    assert again() == 2

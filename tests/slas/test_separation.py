@@ -26,7 +26,8 @@ TABLES = [
     *("slas_incident", "slas_incidentspan", "slas_finding", "slas_incidentnote", "slas_dueincidents"),
     *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
     *("slas_dispute", "slas_disputestep", "slas_disputefile", "slas_adjustment"),
-    *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_reportfile", "slas_decision"),
+    *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_reportline", "slas_reportfile", "slas_decision"),
+    "slas_latencyday",
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident", "slas_report", "slas_reportrevision"}
 
@@ -72,6 +73,12 @@ def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
         "INSERT INTO slas_burnalert (contract_id, segment_id, provider_id, measure, pair, short_ms, long_ms, threshold,"
         " rate_short, rate_long, began_at) SELECT contract_id, id, provider_id, 'availability', 0, 1, 2, 3, 4, 5, now()"
         " FROM slas_segment",
+        using=OWNER,
+    )
+    rows(
+        "INSERT INTO slas_latencyday (site_id, provider_id, hours, begins, ends, polls, rtt_ms, counts, seen_ms,"
+        " scheduled_ms) SELECT id, provider_id, '', now(), now() + interval '1 day', 1, '{5}', '{1}', 1, 1"
+        " FROM edge_sites_site",
         using=OWNER,
     )
     rows(

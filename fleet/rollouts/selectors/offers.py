@@ -12,14 +12,14 @@ from typing import Any, Final
 from django.db import connections
 
 from fleet.kit.tenancy import DEFAULT
-from slas.offers import Offer
+from slas.offers import Offer, Origin
 from slas.version_sync import Owner
 
 _Key = tuple[int, int]  # a site and a standard
 
 # Documents that bring a site back, or have it stand still, offer nothing.
 _DOCUMENTS: Final = """
-SELECT d.site_id, t.id AS standard_id, d.made_at, d.sent_at
+SELECT d.id, d.site_id, t.id AS standard_id, d.made_at, d.sent_at
 FROM edge_sites_desireddocument d JOIN standards_standard t ON t.id::text = d.content -> 'standard' ->> 'id'
 LEFT JOIN rollouts_attempt a ON a.document_id = d.id
 WHERE d.site_id = ANY(%(sites)s) AND NOT d.hold AND d.made_at <= %(as_of)s AND (a.kind IS NULL OR a.kind = 'apply')
@@ -28,7 +28,7 @@ WHERE d.site_id = ANY(%(sites)s) AND NOT d.hold AND d.made_at <= %(as_of)s AND (
 _OFFERS: Final = f"""
 WITH documents AS MATERIALIZED ({_DOCUMENTS}),
 steps AS MATERIALIZED (
-    SELECT s.id, s.site_id, r.standard_id, r.started_at FROM rollouts_sitestep s
+    SELECT s.id, s.rollout_id, s.site_id, r.standard_id, r.started_at FROM rollouts_sitestep s
     JOIN rollouts_rollout r ON r.id = s.rollout_id
     WHERE s.site_id = ANY(%(sites)s) AND r.started_at <= %(as_of)s
 ),
@@ -38,7 +38,18 @@ offered AS MATERIALIZED (
         UNION ALL SELECT site_id, standard_id, made_at FROM documents
     ) x GROUP BY 1, 2
 ),
-sent AS (SELECT site_id, standard_id, min(sent_at) AS at FROM documents WHERE sent_at <= %(as_of)s GROUP BY 1, 2),
+newest AS (
+    SELECT site_id, standard_id, (array_agg(id ORDER BY started_at DESC, id DESC))[1] AS step FROM steps GROUP BY 1, 2
+),
+sent AS (
+    SELECT site_id, standard_id, min(sent_at) AS at, (array_agg(id ORDER BY sent_at, id))[1] AS document
+    FROM documents WHERE sent_at <= %(as_of)s GROUP BY 1, 2
+),
+signed AS (
+    SELECT d.site_id, d.standard_id, (array_agg(r.id ORDER BY r.received_at, r.id))[1] AS receipt
+    FROM documents d JOIN edge_sites_desiredreceipt r ON r.document_id = d.id
+    WHERE r.received_at <= %(as_of)s AND r.state = 'applied' GROUP BY 1, 2
+),
 kept AS (
     SELECT s.site_id, s.standard_id, min(e.at) AS at FROM steps s JOIN rollouts_rolloutevent e ON e.step_id = s.id
     JOIN edge_sites_site i ON i.id = s.site_id
@@ -49,11 +60,15 @@ kept AS (
     GROUP BY 1, 2
 ),
 settled AS (
-    SELECT s.site_id, s.standard_id, min(e.at) AS at FROM steps s JOIN rollouts_rolloutevent e ON e.step_id = s.id
+    SELECT s.site_id, s.standard_id, min(e.at) AS at, (array_agg(e.id ORDER BY e.at, e.id))[1] AS event,
+        (array_agg(s.id ORDER BY e.at, e.id))[1] AS step
+    FROM steps s JOIN rollouts_rolloutevent e ON e.step_id = s.id
     WHERE e.event = 'settle' AND e.at <= %(as_of)s GROUP BY 1, 2
 ),
 ran AS (
-    SELECT o.site_id, o.standard_id, min(c.valid_from) AS at FROM offered o
+    SELECT o.site_id, o.standard_id, min(c.valid_from) AS at,
+        (array_agg(c.id ORDER BY c.valid_from, c.id))[1] AS components
+    FROM offered o
     JOIN standards_standard t ON t.id = o.standard_id
     JOIN edge_sites_site i ON i.id = o.site_id
     JOIN edge_sites_componentspan c ON c.site_id = o.site_id AND c.recorded_at <= %(as_of)s
@@ -64,10 +79,14 @@ ran AS (
     GROUP BY 1, 2
 )
 SELECT o.site_id, o.standard_id, t.name, t.deadline_h, t.published_at, o.at, LEAST(sent.at, kept.at),
-    LEAST(settled.at, ran.at)
+    LEAST(settled.at, ran.at), i.rollout_id, i.id, sent.document, signed.receipt,
+    CASE WHEN settled.at <= ran.at OR ran.at IS NULL THEN settled.event END,
+    CASE WHEN ran.at < settled.at OR settled.at IS NULL THEN ran.components END
 FROM offered o JOIN standards_standard t ON t.id = o.standard_id AND t.published_at IS NOT NULL
 LEFT JOIN sent USING (site_id, standard_id) LEFT JOIN kept USING (site_id, standard_id)
 LEFT JOIN settled USING (site_id, standard_id) LEFT JOIN ran USING (site_id, standard_id)
+LEFT JOIN newest USING (site_id, standard_id) LEFT JOIN signed USING (site_id, standard_id)
+LEFT JOIN steps i ON i.id = COALESCE(settled.step, newest.step)
 ORDER BY 1, o.at
 """  # noqa: S608  (constants)
 
@@ -124,8 +143,9 @@ def offers_of(site_ids: Sequence[int], as_of: datetime) -> list[Offer]:
             None if sent is None else _ms(sent),
             None if proven is None else _ms(proven),
             tuple(sorted(ours.get((site, standard), ()))),
+            Origin(*origin),
         )
-        for site, standard, name, deadline_h, published, offered, sent, proven in _rows(_OFFERS, params)
+        for site, standard, name, deadline_h, published, offered, sent, proven, *origin in _rows(_OFFERS, params)
     ]
 
 

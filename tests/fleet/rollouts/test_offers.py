@@ -15,10 +15,17 @@ from fleet.rollouts.models import Rollout
 from fleet.rollouts.selectors.offers import offers_of
 from fleet.rollouts.services import control, holds
 from fleet.rollouts.services.ticking import tick
+from sites.models import DesiredDocument
+from slas.exports.vectors import sync_vectors_of
+from slas.models import Contract
 from slas.offers import Offer
+from slas.selectors.offer_evidence import offer_evidence
+from slas.selectors.reports import revision_of
 from slas.selectors.version_sync import Synced, version_sync_of
+from slas.services.report_making import make_wanted
+from slas.services.reports import ask_for_report
 from slas.version_sync import Owner
-from tests.conftest import TEST
+from tests.conftest import TEST, everything
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.played import Played
 from tests.slas.factories import make_contract, objective, segment
@@ -73,6 +80,52 @@ def test_sent_with_its_first_byte_and_proven_by_the_exact_set(play: Play) -> Non
     early = offers(it, before)
     assert [(one.sent, one.proven) for one in early] == [(None, None)] * 2
     assert offers(it, it.now().started_at - timedelta(milliseconds=1)) == []
+
+
+def test_each_offer_names_what_tells_of_it(play: Play) -> None:
+    it = play(2).run()
+    it.applied(0)
+    tick()
+    done, waits = (one.origin for one in offers(it))
+    with scope(TEST):
+        event = it.now().events.get(step=it.step(0), event="settle").pk
+        first = DesiredDocument.objects.get(site=it.sites[0], content__standard__id=it.standard.pk).pk
+    assert (done.rollout, done.step, done.document) == (it.rollout.pk, it.step(0).pk, first)
+    assert (waits.rollout, waits.step, waits.event, waits.components) == (it.rollout.pk, it.step(1).pk, None, None)
+    assert (done.event, done.components) == (event, None)
+    assert offers(it, it.now().started_at)[0].origin.document is None
+
+
+def test_a_provider_reads_in_its_report_what_became_of_its_sites(play: Play, nord: Any, access: Any) -> None:
+    it = play(1).run()
+    it.applied(0)
+    tick()
+    promised(it)
+    shift(it, published=6, sent=1.5)
+    with scope(TEST):
+        contract = Contract.objects.get()
+    begin = datetime.now(UTC) - timedelta(days=20)
+    period = f"{begin:%Y-%m-%d}..{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
+    rows("UPDATE slas_contractversion SET made_at = %s", [begin - timedelta(days=1)], using=OWNER)
+    report = ask_for_report(actor=TEST, rights=everything(), contract=contract, period=period)
+    assert make_wanted() == 1
+    who, _ = access("provider_viewer", provider=nord)
+    with scope(who):
+        told = revision_of(report)
+    assert told is not None
+    (line,) = told.paper.synced
+    (one,) = told.paper.offered
+    assert (line.on_time, line.share, line.verdict) == (1, 1, "MET")
+    assert (one.slug, one.standard, one.outcome, one.rollout) == (
+        it.sites[0].slug, it.standard.name, "on_time", it.rollout.pk,
+    )  # fmt: skip
+    with scope(TEST):
+        (proof,) = offer_evidence(told.paper.offered)
+        document = DesiredDocument.objects.get(pk=one.document)
+    assert (proof["site"], proof["step"], proof["receipt"]) == (one.slug, one.step, None)
+    assert proof["document"]["sha256"] == document.sha256 != ""
+    (vector,) = sync_vectors_of(told.paper.offered, "of")
+    assert (vector["expect"]["charged_ms"], vector["expect"]["verdict"]) == (one.charged_ms, "on_time")
 
 
 def test_what_only_absence_keeps_counts_as_sent(play: Play) -> None:
