@@ -47,11 +47,10 @@ from slas.engine import Totals, Verdict
 from slas.exports import files, zipapp
 from slas.measuring import SiteFigures
 from slas.models import CentreBlind, ContractVersion, Incident, IncidentSpan, Report, Window
-from slas.reporting.paper import load
 from slas.selectors.figures import figures_of
 from slas.selectors.incidents import why_of
 from slas.selectors.report_files import get_file
-from slas.selectors.reports import revision_of
+from slas.selectors.reports import revision_of, whole
 from slas.services.blindness import find_blindness
 from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
@@ -386,8 +385,8 @@ def _says(report: Report, number: int) -> dict[tuple[str, str, str], Totals]:
     """By provider, site and measure, out of the parts that the revision keeps."""
     with scope(TEST):
         told = revision_of(report, number)
-    assert told is not None
-    papers = [(part.provider.slug, load(part.data)) for part in told.parts]
+        assert told is not None
+        papers = [(part.provider.slug, paper) for part, paper in whole(told.parts)]
     assert [slug for slug, _ in papers] == ["nord", "sued"]
     return {(slug, one.slug, one.measure): one.totals for slug, paper in papers for one in paper.places}
 

@@ -319,8 +319,8 @@ def test_what_is_too_large_says_so_and_is_not_tried_again(report, tmp_path, monk
 def test_a_bundle_that_says_other_than_the_revision_is_none(report, tmp_path):
     """What was recorded before, and committed after the revision was made, is in the next revision's."""
     rows(
-        "UPDATE slas_reportpart SET data = jsonb_set(data, '{places,0,totals,down_ms}', '1')"
-        " WHERE data->'places'->0->>'slug' = 'bad-site'",
+        "UPDATE slas_reportline SET data = jsonb_set(data, '{totals,down_ms}', '1')"
+        " WHERE kind = 'places' AND slug = 'bad-site'",
         using=OWNER,
     )
     with signer_of_files(tmp_path):
