@@ -16,6 +16,18 @@ class HashedStaticStorage(CompressedManifestStaticFilesStorage, ManifestStaticFi
     support_js_module_import_aggregation = True
     manifest_strict = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._addresses: dict[str, str] = {}
+
+    def url(self, name: str, force: bool = False) -> str:  # type: ignore[override]  # the stubs of one base allow None
+        """The address of a file by its hashed name: a page asks for dozens, and a running server's never change."""
+        if force:
+            return str(super().url(name, force))
+        if name not in self._addresses:
+            self._addresses[name] = str(super().url(name))
+        return self._addresses[name]
+
     def url_converter(  # type: ignore[override]  # the stubs miss that template may be None
         self, name: str, hashed_files: dict[str, Any], template: str = ""
     ) -> Callable[[re.Match[str]], str]:

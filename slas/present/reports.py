@@ -234,7 +234,7 @@ def _proof(fact: Mapping[str, Any]) -> dict[str, Any]:
         says = CAUSES[Cause(newest["cause"])] if newest else "no cause found"
         return {"says": f"outage: {says.lower()}", "outage": fact["incident"]}
     if kind == "adjustment":
-        return {"says": f"granted in dispute {fact['dispute']}: {fact['reason']}", "outage": fact["incident"]}
+        return {"says": f"granted. {fact['reason']}", "outage": fact["incident"]}
     if kind == "centre_blind":
         return {"says": f"the centre could not watch ({fact['rule']})"}
     proof = fact.get("proof") or {}

@@ -47,10 +47,12 @@ from slas.engine import Totals, Verdict
 from slas.exports import files, zipapp
 from slas.measuring import SiteFigures
 from slas.models import CentreBlind, ContractVersion, Incident, IncidentSpan, Report, Window
+from slas.present.reports import measured_rows
 from slas.selectors.figures import figures_of
 from slas.selectors.incidents import why_of
 from slas.selectors.report_files import get_file
 from slas.selectors.reports import revision_of, whole
+from slas.selectors.site_months import site_month
 from slas.services.blindness import find_blindness
 from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
@@ -368,6 +370,7 @@ def test_a_month_that_is_derived_by_hand(month: Month, tmp_path: Path) -> None:
     _differs_by_the_12th_and_the_31st(report)
     with signer_of_files(tmp_path):
         assert make_files() == 8
+    _what_was_granted_is_evidence(report)
     for number, totals in ((1, final), (2, restated)):
         _opens_and_verifies(report, number)
         assert _recomputed(report, number, tmp_path) == totals
@@ -415,6 +418,19 @@ def _differs_by_the_12th_and_the_31st(report: Report) -> None:
     (promise,) = sueds["promises"]
     assert (promise["measure"], promise["ms"]) == ("availability", gained)
     assert any("A digger, as they said." in cause for cause in told.causes), told.causes
+
+
+def _what_was_granted_is_evidence(report: Report) -> None:
+    """In the second revision's bundle, and on the site's page; of the first one it was not known."""
+    with scope(TEST):
+        for number in (1, 2):
+            payload = bytes(get_file(report, number, "sued", FileKind.BUNDLE).content or b"")
+            assert (b'"type":"adjustment"' in payload) == (number == 2)
+        told = revision_of(report)
+        assert told is not None
+        rows = measured_rows(site_month(report, told.revision, "dock"))
+    said = [proof["says"] for row in rows for piece in row["pieces"] for proof in piece["proofs"]]
+    assert [one for one in said if one.startswith("granted")] == ["granted. Dispute 1: A digger, as they said."]
 
 
 def _opens_and_verifies(report: Report, number: int) -> None:

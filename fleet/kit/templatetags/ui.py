@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -32,20 +33,23 @@ HOT_RATIO = 0.85
 FULL_RATIO = 0.95
 
 
+@lru_cache(maxsize=1024)
+def _drawn(classes: str, href: str) -> SafeString:
+    """A symbol of a sprite; a page has dozens, mostly the same few."""
+    return format_html('<svg class="{}" aria-hidden="true"><use href="{}"></use></svg>', classes, href)
+
+
 @register.simple_tag
 def icon(name: str, css: str = "") -> SafeString:
     """An icon of the sprite, for the eye only: whatever holds it carries the words."""
-    classes = f"icon {css}".strip()
-    href = f"{static('vendor/icons.svg')}#{name}"
-    return format_html('<svg class="{}" aria-hidden="true"><use href="{}"></use></svg>', classes, href)
+    return _drawn(f"icon {css}".strip(), f"{static('vendor/icons.svg')}#{name}")
 
 
 @register.simple_tag
 def shape(kind: str) -> SafeString:
     """The shape of a state, without a word."""
     name = _SHAPES.get(kind, kind)
-    href = f"{static('img/states.svg')}#{name}"
-    return format_html('<svg class="shape is-{}" aria-hidden="true"><use href="{}"></use></svg>', name, href)
+    return _drawn(f"shape is-{name}", f"{static('img/states.svg')}#{name}")
 
 
 @register.simple_tag
