@@ -1,4 +1,4 @@
-"""Row-level security of round trips and report lines: a provider reads its own. Lists of sites move to their lines."""
+"""Row-level security of round trips, versions and report lines: a provider reads its own. Lists of sites move to their lines."""
 
 from django.db import migrations
 
@@ -34,4 +34,5 @@ class Migration(migrations.Migration):
         migrations.RunSQL(MOVE, BACK),
         protect("slas_reportline", grants=APPEND_ONLY, scoped_grants=READ_ONLY),
         protect("slas_latencyday", grants=APPEND_ONLY, scoped_grants=READ_ONLY),
+        protect("slas_sitesync", scoped_grants=READ_ONLY),
     ]
