@@ -15,6 +15,7 @@ FROM slas_reportpart p CROSS JOIN LATERAL (
     SELECT e.place, e.number, e.place -> 'shares' ->> 'floor' AS floor
     FROM jsonb_array_elements(p.data -> 'places') WITH ORDINALITY AS e(place, number)
 ) o;
+SET CONSTRAINTS ALL IMMEDIATE;
 UPDATE slas_reportpart SET data = jsonb_set(data, '{places}', '[]');
 ALTER TABLE slas_reportpart FORCE ROW LEVEL SECURITY;
 """
