@@ -1,4 +1,4 @@
-"""Row-level security of round trips and report lines: a provider reads its own. Lists of sites move to their lines."""
+"""Row-level security of round trips, versions and report lines: a provider reads its own. Lists of sites move to their lines."""
 
 from django.db import migrations
 
@@ -15,6 +15,7 @@ FROM slas_reportpart p CROSS JOIN LATERAL (
     SELECT e.place, e.number, e.place -> 'shares' ->> 'floor' AS floor
     FROM jsonb_array_elements(p.data -> 'places') WITH ORDINALITY AS e(place, number)
 ) o;
+SET CONSTRAINTS ALL IMMEDIATE;
 UPDATE slas_reportpart SET data = jsonb_set(data, '{places}', '[]');
 ALTER TABLE slas_reportpart FORCE ROW LEVEL SECURITY;
 """
@@ -34,4 +35,5 @@ class Migration(migrations.Migration):
         migrations.RunSQL(MOVE, BACK),
         protect("slas_reportline", grants=APPEND_ONLY, scoped_grants=READ_ONLY),
         protect("slas_latencyday", grants=APPEND_ONLY, scoped_grants=READ_ONLY),
+        protect("slas_sitesync", scoped_grants=READ_ONLY),
     ]

@@ -8,6 +8,7 @@ from slas.models.latency import LatencyDay
 from slas.models.reports import Decision, Report, ReportFile, ReportLine, ReportPart, ReportRevision
 from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
+from slas.models.version_sync import SiteSync
 
 __all__ = [
     "Adjustment",
@@ -33,6 +34,7 @@ __all__ = [
     "ReportRevision",
     "Scorecard",
     "Segment",
+    "SiteSync",
     "SiteTraits",
     "Window",
     "WindowSite",

@@ -49,7 +49,7 @@ class Offered:
 
     `until` is as of when, or when the site left the segment. The ids name the rollout and its step at the site, the
     document that was sent first, the receipt that says `applied`, and the proof: an event of the rollout, or a span of
-    components.
+    components. `site` is the site's id.
     """
 
     provider: str
@@ -77,6 +77,7 @@ class Offered:
     receipt: int | None = None
     event: int | None = None
     components: int | None = None
+    site: int | None = None
     measure: str = VERSION_SYNC
 
     @property

@@ -157,6 +157,7 @@ def _offered(row: Row, slug: str, name: str, segment: Segment, includes_link: bo
         provider_ms=split.provider_ms,
         elapsed_ms=split.elapsed_ms,
         charged_ms=split.charged_ms,
+        site=row.site_id,
         **row.origin._asdict(),
     )
 

@@ -10,7 +10,7 @@ from slas.models import Contract, Segment
 from slas.reporting.counted import LATENCY, Delay, Latency, Offered, Synced
 from slas.reporting.paper import Restored
 from slas.rounding import percent_2, percent_4
-from slas.selectors.counted import delays_of, restored_of, synced_of
+from slas.selectors.counted import delays_of, restored_of
 from slas.version_sync import Outcome
 
 # Days are counted some minutes after they are over; later than this none comes any more.
@@ -33,15 +33,17 @@ def counted_lines(
     end: datetime,
     now: datetime,
     *,
+    versions: tuple[Sequence[Synced], Sequence[Offered]],
     before: Sequence[tuple[str, Line]] = (),
     stamp: str = "",
 ) -> Iterable[tuple[str, Line]]:
-    """The name of a provider, and a line of its card: `figure`, `promise`, `says` are texts.
+    """The name of a provider, and a line of its card: `figure`, `promise`, `says` are texts. `versions` are those of
+    the month (slas.selectors.counted.synced_of).
 
     Those of round trips are taken from `before` where they have the same `stamp` and no day of them is missing.
     `waits` says that more will be known of it, though no fact of a site changes.
     """
-    synced, offered = synced_of(contract, segments, begin, end, now)
+    synced, offered = versions
     for one in synced:
         yield one.provider, _synced(one, [each for each in offered if each.provider == one.provider])
     kept = [(name, line) for name, line in before if line["measure"] == LATENCY]

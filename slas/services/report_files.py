@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Final
 
 from django.db import connections
@@ -28,6 +29,7 @@ from slas.reporting.paper import Paper
 from slas.selectors.contracts import version_as_of
 from slas.selectors.evidence import evidence_of
 from slas.selectors.figures import Told, told_of
+from slas.selectors.offer_evidence import offer_evidence
 from slas.selectors.reports import whole
 from slas.states import FileKind
 
@@ -172,7 +174,8 @@ def _bundle(part: ReportPart, keys: ReportKeys) -> bytes:
     if not _says_the_same(told, paper):
         raise _NeverMade("What it rests on was still being written when it was made; the next revision has its bundle.")
     sites = sorted({one.site_id for each in told for one in each.inputs})
-    evidence = evidence_of(version, report.begins, until, revision.as_of, sites)
+    facts = evidence_of(version, report.begins, until, revision.as_of, sites)
+    evidence = chain(facts, offer_evidence(paper.offered))
     offered = [(part.provider.slug, paper.offered)]
     return payload_of(told, _bounded(evidence), report=_about(part, revision), keys=keys, offered=offered)
 

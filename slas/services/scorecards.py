@@ -25,8 +25,10 @@ from slas.models import Adjustment, Contract, ContractVersion, Finding, Scorecar
 from slas.periods import begin_of, month_of, month_text
 from slas.rounding import percent_2, percent_4
 from slas.selectors.contracts import versions_of
+from slas.selectors.counted import synced_of
 from slas.selectors.figures import figures_of
 from slas.services.counted_lines import counted_lines
+from slas.services.site_versions import keep_site_versions
 
 KEEPER: Final = job("scorecards")
 MONTHS: Final = 13
@@ -110,7 +112,11 @@ def _keep(version: ContractVersion, month: int, now: datetime) -> None:
     old = Scorecard.objects.filter(contract=version.contract_id, month=text).select_related("provider")
     before = [(row.provider.name, line) for row in old for line in row.lines]
     stamp = f"{version.number} {now.astimezone(ZoneInfo(version.zone)):%Y-%m-%d}"  # days count once they are over
-    for name, line in counted_lines(version.contract, every, begin, end, now, before=before, stamp=stamp):
+    versions = synced_of(version.contract, every, begin, end, now)
+    if begin <= now < end:
+        keep_site_versions(version.contract_id, versions[1], providers)
+    told = counted_lines(version.contract, every, begin, end, now, versions=versions, before=before, stamp=stamp)
+    for name, line in told:
         lines[providers[name]].append(line)
     Scorecard.objects.filter(contract=version.contract_id, month=text).exclude(provider__in=lines).delete()
     for provider, found in lines.items():

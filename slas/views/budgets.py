@@ -16,8 +16,10 @@ from fleet.kit.tenancy import Scope
 from sites.selectors.access import get_site
 from slas.models import Budget
 from slas.present.budgets import Burn, Line, burns_of, lines_of
+from slas.present.report_lines import row_of
 from slas.selectors.budgets import at_risk, budgets_in, open_alerts, present, spreads_of, worst_of
 from slas.selectors.contracts import contracts_in, get_contract
+from slas.selectors.site_versions import versions_of_site
 
 
 @require_safe
@@ -36,12 +38,19 @@ def contract_budget(request: ScopedRequest, slug: str) -> HttpResponse:
 
 @require_safe
 def site_budget(request: ScopedRequest, slug: str) -> HttpResponse:
-    """The budgets of a site: the card of its page, and a page by itself. Raises NotFound."""
+    """The budgets of a site, and its versions this month: the card of its page, and a page by itself.
+
+    Raises NotFound.
+    """
     site = get_site(scope=request.who, slug=slug)
     found = present(budgets_in(request.who), database_now()).filter(site=site)
     alerts = open_alerts(request.who).filter(contract__in=found.order_by().values("contract"))
     context = {
         "lines": lines_of(found, alerts, {}, {}),
+        "site_versions": [
+            {**row_of(one), "contract": contract}
+            for contract, one in versions_of_site(request.who, site, database_now())
+        ],
         "site": site,
         "title": site.name,
         "back": site.get_absolute_url(),

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from importlib import import_module
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from fleet.kit.clock import database_now
 from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
@@ -102,6 +103,25 @@ def test_ranges_of_days_have_their_last_day():
     for odd in ("2026-11-03..2026-11-02", "2026-11-31..2026-12-01", "2020-01-01..2029-01-01", "x..y", "2026-13"):
         with pytest.raises(PeriodError):
             span_of(odd, "UTC")
+
+
+def test_lists_of_reports_from_before_there_were_lines_are_moved(promised):
+    report = ask()
+    make_wanted()
+    before = told(report).paper.places
+    ranks = rows("SELECT slug, rank, verdict FROM slas_reportline ORDER BY part_id, number", using=OWNER)
+    move = import_module("slas.migrations.0016_latency_and_lines_security")
+    with transaction.atomic(OWNER):
+        for statement in (move.BACK, "DELETE FROM slas_reportline"):
+            rows(statement, using=OWNER)
+    assert told(report).paper.places == ()
+    with scope(TEST):
+        assert all(part.data["places"] for part in ReportPart.objects.all())
+    with transaction.atomic(OWNER):
+        rows(move.MOVE, using=OWNER)
+        rows("ALTER TABLE slas_reportline ENABLE ROW LEVEL SECURITY", using=OWNER)  # as the migration goes on
+    assert told(report).paper.places == before
+    assert rows("SELECT slug, rank, verdict FROM slas_reportline ORDER BY part_id, number", using=OWNER) == ranks
 
 
 # Life -------------------------------------------------------------------------------------------------------

@@ -7,15 +7,17 @@ import pytest
 
 from fleet.kit.clock import database_now
 from fleet.kit.tenancy import scope
+from sites.models import Site
 from slas.models import Scorecard
 from slas.offers import Offer
 from slas.periods import begin_of, month_of, month_text
 from slas.selectors.scorecards import cards_in
+from slas.selectors.site_versions import versions_of_site
 from slas.services import counted_lines, scorecards
 from slas.services.deriving import derive_due
 from slas.services.scorecards import keep_scorecards
 from slas.upkeep import ms
-from tests.database import OWNER, rows
+from tests.database import OWNER, rows, value
 from tests.slas import offered
 from tests.slas.factories import TEST, make_contract, objective, segment, states, tenures
 
@@ -241,3 +243,61 @@ def test_round_trips_are_read_anew_when_a_day_is_over_or_one_was_missing(counted
     rows("UPDATE slas_scorecard SET lines = (SELECT jsonb_agg(CASE WHEN e ? 'stamp' THEN e || '{\"stamp\": \"1 x\"}'"
          " ELSE e END) FROM jsonb_array_elements(lines) e)", using=OWNER)  # fmt: skip
     assert again() == 2
+
+
+# A site's versions -------------------------------------------------------------------------------------------
+@pytest.fixture
+def this_month(make_provider: Any, make_site: Any, settings: Any, monkeypatch: Any) -> tuple[Any, Any]:
+    """An hour ago a standard was sent to a site of each provider; a deadline of half an hour."""
+    settings.STANDARDS_OFFERED_BY = offered.SAYS
+    both = make_provider("nord", name="Nord"), make_provider("sued", name="Sued")
+    now, found = database_now(), []
+    for provider in both:
+        site = make_site(f"{provider.slug}-site", provider)
+        tenures(site, (provider, BEGIN, None))
+        states(site, "availability", (BEGIN, "up"))
+        states(site, "reachability", (BEGIN, "reachable"))
+        begin = max(ms(now) - 3_600_000, ms(END))  # the month may have begun just now
+        found.append(Offer(site.pk, f"for {provider.slug}", None, begin, begin, begin, None))
+    monkeypatch.setattr(offered, "OFFERS", found)
+    promise = {"begins": BEGIN.isoformat(), "objectives": [objective(measure="version_sync", target="90", limit="0.5")]}
+    make_contract(*(segment(one, **promise) for one in both))
+    rows("UPDATE slas_contractversion SET made_at = %s", [BEGIN], using=OWNER)
+    keep_scorecards()
+    return both
+
+
+def versions(who: Any = TEST, slug: str = "nord-site") -> list[Any]:
+    with scope(who):
+        site = Site.objects.filter(slug=slug).first()
+        return [] if site is None else [one for _, one in versions_of_site(who, site, database_now())]
+
+
+def test_a_sites_versions_are_kept_as_of_its_scorecard(this_month):
+    (one,) = versions()
+    as_of = kept(month=month_text(THIS))["nord"].as_of
+    assert (one.standard, one.until, one.proven) == ("for nord", as_of, None)
+    lasted = ms(as_of) - offered.OFFERS[0].published
+    assert (one.charged_ms, one.outcome) == (lasted, "late" if lasted > 1_800_000 else "pending")
+    before = value("SELECT array_agg(xmin::text ORDER BY id) FROM slas_sitesync", using=OWNER)
+    set_as_of(database_now() - scorecards.QUIET, month_text(THIS))
+    keep_scorecards()
+    assert value("SELECT array_agg(xmin::text ORDER BY id) FROM slas_sitesync", using=OWNER) == before
+    offered.OFFERS[0] = offered.OFFERS[0]._replace(proven=offered.OFFERS[0].published + 60_000)
+    del offered.OFFERS[1]
+    set_as_of(database_now() - scorecards.QUIET, month_text(THIS))
+    keep_scorecards()
+    (one,) = versions()
+    assert (one.outcome, one.charged_ms, one.elapsed_ms) == ("on_time", 60_000, 60_000)
+    assert versions(slug="sued-site") == []
+
+
+def test_a_site_says_its_versions_to_its_provider_and_no_other(this_month, signed_in, access):
+    page = signed_in("provider_viewer", provider=this_month[0]).get("/slas/sites/nord-site/budget/").content.decode()
+    assert "for nord" in page
+    assert "for sued" not in page
+    who, _ = access("provider_operator", provider=this_month[1])
+    assert versions(who) == []
+    assert [one.standard for one in versions(who, "sued-site")] == ["for sued"]
+    narrowed, _ = access("manager", regions=["DACH"])
+    assert versions(narrowed) == []

@@ -27,7 +27,7 @@ TABLES = [
     *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
     *("slas_dispute", "slas_disputestep", "slas_disputefile", "slas_adjustment"),
     *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_reportline", "slas_reportfile", "slas_decision"),
-    "slas_latencyday",
+    *("slas_latencyday", "slas_sitesync"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident", "slas_report", "slas_reportrevision"}
 
@@ -79,6 +79,12 @@ def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
         "INSERT INTO slas_latencyday (site_id, provider_id, hours, begins, ends, polls, rtt_ms, counts, seen_ms,"
         " scheduled_ms) SELECT id, provider_id, '', now(), now() + interval '1 day', 1, '{5}', '{1}', 1, 1"
         " FROM edge_sites_site",
+        using=OWNER,
+    )
+    rows(
+        "INSERT INTO slas_sitesync (site_id, contract_id, provider_id, standard, data)"
+        " SELECT i.id, g.contract_id, i.provider_id, 'r1', '{}'"
+        " FROM edge_sites_site i JOIN slas_segment g ON g.provider_id = i.provider_id",
         using=OWNER,
     )
     rows(

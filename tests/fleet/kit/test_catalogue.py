@@ -84,6 +84,7 @@ PROTECTED = {
     "slas_reportrevision": (ADD, READ),
     "slas_scorecard": (ALL, READ),
     "slas_segment": (ADD, READ),
+    "slas_sitesync": (ALL, READ),
     "slas_sitetraits": (KEEP, KEEP),
     "slas_window": (KEEP, KEEP),
     "slas_windowsite": (ADD, ADD),
