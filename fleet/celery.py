@@ -46,6 +46,7 @@ app.conf.beat_schedule = {
     "keep budgets": {"task": "slas.tasks.keep_budgets", "schedule": 60.0, "options": {"expires": 55}},
     "make reports": {"task": "slas.tasks.make_reports", "schedule": 2.0, "options": {"expires": 2}},
     "want reports": {"task": "slas.tasks.want_reports", "schedule": 60.0, "options": {"expires": 55}},
+    "send mails": {"task": "slas.tasks.send_mails", "schedule": 5.0, "options": {"expires": 5}},
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {
         "task": "sites.tasks.keep_partitions",

@@ -4,6 +4,7 @@ from typing import Final
 
 from celery import shared_task
 
+from slas.exports.posting import send_due
 from slas.services.blindness import find_blindness
 from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
@@ -50,3 +51,9 @@ def make_reports() -> None:
 def want_reports() -> None:
     """Every minute: see which reports are to be made: of months that ended, final ones, those whose facts changed."""
     keep_reports()
+
+
+@shared_task(time_limit=600)
+def send_mails() -> None:
+    """Every five seconds: send the mails of reports that are due."""
+    send_due()

@@ -1,9 +1,10 @@
-"""Tables of contracts, outages, disputes, maintenance, budgets and reports."""
+"""Tables of contracts, outages, disputes, maintenance, budgets, reports and mails of them."""
 
 from slas.models.budgets import Budget, BurnAlert
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
 from slas.models.disputes import Adjustment, Dispute, DisputeFile, DisputeStep
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
+from slas.models.mailing import MailDelivery, MailRecipient, MailSchedule
 from slas.models.reports import Decision, Report, ReportPart, ReportRevision
 from slas.models.scorecards import Scorecard
 from slas.models.upkeep import Window, WindowSite
@@ -24,6 +25,9 @@ __all__ = [
     "Incident",
     "IncidentNote",
     "IncidentSpan",
+    "MailDelivery",
+    "MailRecipient",
+    "MailSchedule",
     "Report",
     "ReportPart",
     "ReportRevision",

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from slas.exports.words import duration
+from slas.exports.words import duration, month_words, period_words
 from slas.models import Report
 from slas.periods import month_text
 from slas.present.incidents import CAUSES, CHARGED_TO, KINDS
-from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, month_words, span_words
+from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, span_words
 from slas.reporting.paper import Paper, Place, Promise, Restored
 from slas.reporting.saying import owed, sentence_of, verdict_of
 from slas.rounding import percent_2
@@ -53,15 +53,6 @@ LOOKS: Final = {
     "excluded": "planned",
     "out_of_calendar": "retired",
 }
-
-
-def period_words(period: str) -> str:
-    """`2026-11`, `2026-Q4`, `2026`, `2026-11-03..2026-11-20` as people say them."""
-    if ".." in period:
-        return " to ".join(period.split(".."))
-    if "Q" in period:
-        return f"quarter {period[-1]} of {period[:4]}"
-    return month_words(period) if "-" in period else period
 
 
 def suggestions(this: int) -> list[tuple[str, str]]:

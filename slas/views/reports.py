@@ -22,6 +22,7 @@ from slas.present import reports as present
 from slas.selectors.contracts import contracts_in, get_contract
 from slas.selectors.reports import Told, get_report, reports_in, revision_of, revisions_of, trend_of
 from slas.selectors.site_months import site_month
+from slas.services.mailing import SCHEDULE
 from slas.services.reports import DECIDE, MAKE, ask_for_report, decide_figure
 
 PER_PAGE: Final = 50
@@ -140,6 +141,7 @@ def _list(request: ScopedRequest, *, error: str = "", typed: dict[str, str] | No
         "contract": contract,
         "periods": present.suggestions(month_of(database_now(), "UTC")),
         "may_make": request.rights.may(MAKE) and bool(contracts),
+        "may_schedule": request.rights.may(SCHEDULE) or not request.who.wide,
         "narrowed": request.who.narrowed,
         "error": error,
         "typed": typed or {},

@@ -33,6 +33,7 @@ from tests.meta.routes import (
     REPORT,
     RING,
     ROLLOUT,
+    SCHEDULE,
     SITE,
     STANDARD,
     WEBHOOK,
@@ -273,6 +274,7 @@ SLUGS = {
     OUTAGE: "1",
     DISPUTE: "1",
     REPORT: "hostile-site",
+    SCHEDULE: "1",
 }
 # How the rollout stands where a page about it is readable, if not held.
 STANDS = {

@@ -11,7 +11,7 @@ STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
 ROLLOUT, HOLD = "rollout", "hold"
 WINDOW, CONTRACT = "window", "contract"
 OUTAGE, DISPUTE = "outage", "dispute"
-REPORT = "report"
+REPORT, SCHEDULE = "report", "schedule"
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,11 @@ PAGES = (
     *(Route(f"slas/maintenance/<int:pk>/{step}/", WINDOW, POST) for step in ("approve", "refuse", "cancel")),
     Route("slas/reports/", PLAIN),
     Route("slas/reports/make/", PLAIN, POST),
+    Route("slas/reports/schedules/", PLAIN),
+    Route("slas/reports/schedules/new/", PLAIN, GET_POST),
+    Route("slas/reports/schedules/<int:pk>/", SCHEDULE),
+    Route("slas/reports/schedules/<int:pk>/edit/", SCHEDULE, GET_POST),
+    *(Route(f"slas/reports/schedules/<int:pk>/{step}/", SCHEDULE, POST) for step in ("switch", "again", "delete")),
     Route("slas/reports/<int:pk>/", REPORT),
     Route("slas/reports/<int:pk>/decide/", REPORT, POST),
     Route("slas/reports/<int:pk>/export.<slug:kind>", REPORT),
