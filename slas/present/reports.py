@@ -92,8 +92,8 @@ def document_of(told: Told) -> dict[str, Any]:
         "period": period_words(paper.head.period),
         "verdict": look_of(verdict_of(paper)),
         "sentence": sentence_of(paper),
-        "promises": [_promise(one, told) for one in paper.promises],
-        "restored": [_restored(one) for one in paper.restored],
+        "promises": [{**promise_row(one), "slug": _slug_of(one, told)} for one in paper.promises],
+        "restored": [restored_row(one) for one in paper.restored],
         "outages": [
             {
                 "one": one,
@@ -231,11 +231,14 @@ def _proof(fact: Mapping[str, Any]) -> dict[str, Any]:
     return {"says": f"{fact['source']}: {fact['state'].replace('_', ' ')}, {where}"}
 
 
-def _promise(one: Promise, told: Told) -> dict[str, Any]:
-    slug = next((part.provider.slug for part in told.parts if part.provider.name == one.provider), "")
+def _slug_of(one: Promise, told: Told) -> str:
+    return next((part.provider.slug for part in told.parts if part.provider.name == one.provider), "")
+
+
+def promise_row(one: Promise) -> dict[str, Any]:
+    """A promise with what became of it."""
     return {
         "one": one,
-        "slug": slug,
         "label": MEASURES[one.measure],
         "target": percent_2(one.target),
         "terms": f"{SCOPES[one.reach]}; {BURDENS[one.burden]}",
@@ -255,7 +258,8 @@ def _made(name: str) -> str:
     return "made by itself" if name.startswith("job:") else f"made for {name}"
 
 
-def _restored(one: Restored) -> dict[str, Any]:
+def restored_row(one: Restored) -> dict[str, Any]:
+    """A promise of restoration or response with what was found."""
     label, unit = RESTORED[one.measure]
     figure = None
     if one.figure is not None:
