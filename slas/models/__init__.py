@@ -3,6 +3,7 @@
 from slas.models.budgets import Budget, BurnAlert
 from slas.models.contracts import Contract, ContractVersion, Segment, SiteTraits
 from slas.models.disputes import Adjustment, Dispute, DisputeFile, DisputeStep
+from slas.models.events import OutboxEvent
 from slas.models.facts import CentreBlind, DueIncidents, Finding, Incident, IncidentNote, IncidentSpan
 from slas.models.mailing import MailDelivery, MailRecipient, MailSchedule
 from slas.models.reports import Decision, Report, ReportPart, ReportRevision
@@ -28,6 +29,7 @@ __all__ = [
     "MailDelivery",
     "MailRecipient",
     "MailSchedule",
+    "OutboxEvent",
     "Report",
     "ReportPart",
     "ReportRevision",

@@ -37,9 +37,10 @@ from slas.reporting.paper import Paper, digest, dump, load, parts_of, says_the_s
 from slas.selectors.contracts import versions_of
 from slas.selectors.papers import paper_of
 from slas.selectors.reports import decisions_of
+from slas.services.events import note_report
 from slas.services.mail_log import write_mails
 from slas.services.reports import want
-from slas.states import Life
+from slas.states import Life, Told
 
 logger = logging.getLogger(__name__)
 MAKER: Final = job("reports")
@@ -188,11 +189,20 @@ def _make(pk: int) -> bool:
             _part(made, providers[name], part, old.get(name)) for name, part in parts.items()
         )
         write_mails(made, now)
+        _note(made, now)
         report.state = state
     report.looked_at, report.wanted_at, report.started_at, report.problem = now, None, None, ""
     report.save(update_fields=["state", "looked_at", "wanted_at", "started_at", "problem"])
     _tell(pk)
     return True
+
+
+def _note(revision: ReportRevision, now: datetime) -> None:
+    """Webhooks hear of final reports, and of restated ones."""
+    kind = {Life.FINAL: Told.REPORT_FINAL, Life.RESTATED: Told.REPORT_RESTATED}.get(Life(revision.state))
+    if kind is not None:
+        parts = ReportPart.objects.filter(revision=revision).select_related("revision__report__contract")
+        note_report(kind, parts.order_by("pk"), now)
 
 
 def _providers_of(report: Report, version: int) -> dict[str, int]:

@@ -28,7 +28,7 @@ TABLES = [
     *("slas_window", "slas_windowsite", "slas_scorecard", "slas_budget", "slas_burnalert"),
     *("slas_dispute", "slas_disputestep", "slas_disputefile", "slas_adjustment"),
     *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_decision"),
-    *("slas_mailschedule", "slas_mailrecipient", "slas_maildelivery"),
+    *("slas_mailschedule", "slas_mailrecipient", "slas_maildelivery", "slas_outboxevent"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident", "slas_report", "slas_reportrevision"}
 JOINED |= {"slas_mailschedule"}

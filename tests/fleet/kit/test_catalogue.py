@@ -79,6 +79,7 @@ PROTECTED = {
     "slas_maildelivery": (KEEP, READ),
     "slas_mailrecipient": (ALL, READ),
     "slas_mailschedule": (KEEP, READ),
+    "slas_outboxevent": (ALL, ADD),
     "slas_report": (KEEP, READ),
     "slas_reportpart": (ADD, READ),
     "slas_reportrevision": (ADD, READ),
