@@ -50,7 +50,7 @@ def report_readers() -> list[tuple[int, str, str, int | None]]:
         who, rights = access_of(user)
         if who.narrowed or not rights.may("contract.view"):
             continue
-        sides: list[int | None] = [None] if who.wide else sorted(who.providers)
+        sides: list[int | None] = [None] if who.wide else [*sorted(who.providers)]
         found += [(user.pk, user.get_username(), user.email, side) for side in sides]
     return found
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 from slas.exports.sheets import xlsx_of
 from slas.exports.words import VERDICTS, name_of, percent, period_words
 from slas.models import ReportPart
-from slas.reporting.paper import Paper, joined, load
+from slas.reporting.paper import Paper, Promise, joined, load
 from slas.reporting.saying import sentence_of, verdict_of
 from slas.services.mail_log import Sending
 
@@ -73,7 +73,7 @@ def _promises(paper: Paper) -> list[dict[str, Any]]:
         {
             "label": f"{name_of(one.measure)}, {one.provider}",
             "verdict": VERDICTS[one.verdict],
-            "figures": f"measured {percent(one.shares.measured)}, promised {percent(one.target)}",
+            "figures": f"measured {percent(one.shares.measured)}, {_between(one)}promised {percent(one.target)}",
             "credit": f"{one.credit} {one.currency}" if one.credit else "",
         }
         for one in paper.promises
@@ -83,6 +83,14 @@ def _promises(paper: Paper) -> list[dict[str, Any]]:
         for one in paper.restored
     ]
     return found[:MOST_LINES]
+
+
+def _between(one: Promise) -> str:
+    """What unknown time may make of a figure, where there is any: it is that which settles a verdict."""
+    shares = one.shares
+    if shares.floor is None or shares.floor == shares.ceiling:
+        return ""
+    return f"{percent(shares.floor)} to {percent(shares.ceiling)} by what is unknown, "
 
 
 def _changes(parts: Sequence[ReportPart]) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fleet.kit.tenancy import Scope
 from sites.models import Provider
@@ -14,6 +14,8 @@ from slas.periods import month_of, month_text
 from slas.rounding import percent_2
 from slas.selectors.reports import MOST_MONTHS, reports_in
 from slas.selectors.scorecards import cards_in
+
+_FIGURES: Final = ("measured", "floor", "target")
 
 
 class Point(NamedTuple):
@@ -85,11 +87,11 @@ def _narrowed(*pairs: str) -> dict[str, str]:
 
 
 def _of_card(row: Mapping[str, Any]) -> Point:
-    numbers = (None if row[name] is None else Decimal(row[name]) for name in ("measured", "floor", "target"))
-    return Point(*numbers, row["verdict"], 0)
+    measured, floor, target = (None if row[name] is None else Decimal(row[name]) for name in _FIGURES)
+    return Point(measured, floor, target, row["verdict"], 0)
 
 
 def _of_report(row: Mapping[str, Any], revision: int) -> Point:
-    shares = [row["shares"]["measured"], row["shares"]["floor"], row["target"]]
-    numbers = (percent_2(None if share is None else Fraction(share)) for share in shares)
-    return Point(*numbers, row["verdict"], revision)
+    shares = (row["shares"]["measured"], row["shares"]["floor"], row["target"])
+    measured, floor, target = (percent_2(None if share is None else Fraction(share)) for share in shares)
+    return Point(measured, floor, target, row["verdict"], revision)

@@ -16,6 +16,7 @@ from fleet.kit.errors import Conflict, Invalid, NotFound
 from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
 from slas.exports.sheets import csv_of, json_of, xlsx_of
+from slas.exports.words import period_words
 from slas.models import Report, ReportPart, ReportRevision
 from slas.periods import month_of
 from slas.present import reports as present
@@ -82,7 +83,7 @@ def report_site(request: ScopedRequest, pk: int, slug: str) -> HttpResponse:
     context = {
         "report": report,
         "revision": revision,
-        "period": present.period_words(report.period),
+        "period": period_words(report.period),
         "site": found,
         "rows": present.measured_rows(found),
     }
@@ -168,7 +169,7 @@ def _page(
 ) -> HttpResponse:
     context: dict[str, Any] = {
         "report": report,
-        "period": present.period_words(report.period),
+        "period": period_words(report.period),
         "life": present.LIVES[report.state],
         "revisions": list(revisions_of(report)),
         "may_make": request.rights.may(MAKE),

@@ -11,6 +11,11 @@ test("the axis has room around what is drawn, and does not begin at nothing", ()
   assert.ok(high > 99.9 && high < 100.1, `${high}`);
 });
 
+test("a month of which little is known does not flatten the others", () => {
+  const [low] = axisRange(trend([99.2, 100], [98.9, 54], [99.5, 99.5]));
+  assert.ok(low > 98 && low < 98.9, `${low}`);
+});
+
 test("what never changes is still a line within an axis", () => {
   const [low, high] = axisRange(trend([100], [100], [100]));
   assert.ok(low < 100 && high > 100);
