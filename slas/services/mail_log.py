@@ -24,13 +24,15 @@ from slas.selectors.mailing import readers
 
 MAILER: Final = job("mails")
 # Longer than a try may take: Django's timeout for each of a handful of answers of the server.
-LEASE_S: Final = 300
+LEASE_S: Final = 180
 
+# One at a time: a server that hangs must not take every worker, since those have outages to derive.
 _CLAIM: Final = """
 UPDATE slas_maildelivery d
 SET lease = lease + 1, attempts = attempts + 1, leased_until = now() + make_interval(secs => %s)
 WHERE d.id = (SELECT id FROM slas_maildelivery WHERE state = 'waiting' AND next_at <= now()
-    AND (leased_until IS NULL OR leased_until <= now()) ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+    AND NOT EXISTS (SELECT 1 FROM slas_maildelivery b WHERE b.state = 'waiting' AND b.leased_until > now())
+    ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING d.id, d.lease
 """
 
