@@ -47,7 +47,7 @@ function options(trend, width, out) {
     ],
     series: [
       {},
-      { stroke: colour.target, width: 1.5, dash: [5, 4], points: { show: false }, spanGaps: false },
+      { stroke: colour.target, width: 1.5, dash: [5, 4], points: { show: true, size: 4, fill: colour.target }, spanGaps: false },
       { stroke: colour.floor, width: 1, points: { show: true, size: 4, fill: colour.floor }, spanGaps: false },
       { stroke: colour.measured, width: 1.75, points: { show: true, size: 6, fill: colour.measured }, spanGaps: false },
     ],
