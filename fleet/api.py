@@ -30,6 +30,7 @@ from slas.api.budgets import router as budgets_router
 from slas.api.contracts import router as contracts_router
 from slas.api.disputes import router as disputes_router
 from slas.api.incidents import router as outages_router
+from slas.api.mailing import router as mailing_router
 from slas.api.reports import router as reports_router
 from slas.api.upkeep import router as upkeep_router
 
@@ -108,6 +109,7 @@ api.add_router("", outages_router, tags=["outages"])
 api.add_router("", disputes_router, tags=["disputes"])
 api.add_router("", budgets_router, tags=["budgets"])
 api.add_router("", reports_router, tags=["reports"])
+api.add_router("", mailing_router, tags=["reports"])
 
 
 @api.exception_handler(DomainError)

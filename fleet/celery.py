@@ -50,6 +50,7 @@ app.conf.beat_schedule = {
     "make files of reports": {"task": "slas.tasks.make_report_files", "schedule": 2.0, "options": {"expires": 2}},
     "want reports": {"task": "slas.tasks.want_reports", "schedule": 60.0, "options": {"expires": 55}},
     "count round trips": {"task": "slas.tasks.count_round_trips", "schedule": 300.0, "options": {"expires": 280}},
+    "send mails": {"task": "slas.tasks.send_mails", "schedule": 5.0, "options": {"expires": 5}},
     "roll up samples": {"task": "sites.tasks.roll_up", "schedule": 60.0, "options": {"expires": 55}},
     "make and drop partitions": {
         "task": "sites.tasks.keep_partitions",

@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
+from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from agent.protocol.identity import check_fleet
 
 ROOT = Path(__file__).resolve().parent.parent
+_ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 RUN_FILE = ROOT / ".run" / "env.json"
 
 
@@ -97,6 +100,15 @@ def dns_name(name: str, default: str) -> str:
         return check_fleet(text(name, default))
     except ValueError as error:
         raise EnvironmentError_(f"{name}: {error}") from None
+
+
+def mailbox(name: str, default: str) -> str:
+    """An address that mail may come from: `name@domain`, or `Some Name <name@domain>`. Raises EnvironmentError_."""
+    value = text(name, default)
+    _, address = parseaddr(value)
+    if not value.isprintable() or not _ADDRESS.fullmatch(address):
+        raise EnvironmentError_(f"{name} must be like Archipelago <reports@example.com>, not {value!r}")
+    return value
 
 
 def database(name: str) -> dict[str, object]:

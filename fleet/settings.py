@@ -254,6 +254,19 @@ DOCUMENTS_WATCHED_BY = "fleet.rollouts.tasks.tick_rollouts"
 CENTRE_BLIND_PERCENT = env.integer("CENTRE_BLIND_PERCENT", 50, least=1, most=100)
 # A report of SLAs is final so long after its period has ended: until then the journals of sites that were cut off come.
 REPORT_GRACE_H = env.integer("REPORT_GRACE_H", 72, least=0, most=8784)
+# Who may be mailed reports, and of which side: contracts lie below people, and do not know them.
+REPORT_READERS_FOUND_BY = "fleet.people.selectors.report_readers"
+# Mail goes to one SMTP server; where none is named, into files below the state folder, for development.
+EMAIL_HOST = env.text("SMTP_HOST", "")
+EMAIL_PORT = env.integer("SMTP_PORT", 587, least=1, most=65535)
+EMAIL_HOST_USER = env.text("SMTP_USER", "")
+EMAIL_HOST_PASSWORD = env.text("SMTP_PASSWORD", "")
+_SMTP_TLS = env.choice("SMTP_TLS", ("starttls", "tls", "none"))
+EMAIL_USE_TLS, EMAIL_USE_SSL = _SMTP_TLS == "starttls", _SMTP_TLS == "tls"
+EMAIL_TIMEOUT = 20
+EMAIL_FILE_PATH = f"{_STATE}/mail"
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'filebased'}.EmailBackend"
+DEFAULT_FROM_EMAIL = env.mailbox("MAIL_FROM", f"Archipelago <archipelago@{FLEET_NAME}>")
 # Where people open the dashboard, for links that leave it.
 DASHBOARD_URL = env.text("ARCHIPELAGO_DASHBOARD_URL", "").rstrip("/")
 RAW_SAMPLE_DAYS = env.integer("RAW_SAMPLE_DAYS", 14, least=1, most=400)

@@ -26,9 +26,9 @@ const FONTS = ["inter-latin-wght-normal.woff2", "inter-latin-ext-wght-normal.wof
 
 const ICONS = [
   "alert-triangle", "arrow-left", "building-factory-2", "check", "chevron-down", "chevron-left", "chevron-right",
-  "chevron-up", "clock", "columns-3", "copy", "cpu", "device-desktop", "device-tv", "dots-vertical", "download",
+  "chevron-up", "clock", "columns-3", "contract", "copy", "cpu", "device-desktop", "device-tv", "dots-vertical", "download",
   "external-link", "filter", "focus-centered", "hand-stop", "history", "info-circle", "keyboard", "list-details",
-  "logout", "map-2", "map-pin", "minus", "moon", "notes", "pencil", "phone", "player-pause", "player-play", "plus",
+  "logout", "mail", "map-2", "map-pin", "minus", "moon", "notes", "pencil", "phone", "player-pause", "player-play", "plus",
   "refresh", "search", "server-2", "shield-check", "stack-2", "sun", "table", "target", "upload", "user", "x",
 ];
 

@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 
 _FORMS: Final = re.compile(r"(\d{4})(?:-(\d{2})|-Q([1-4]))?")
 _RANGE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.\.(\d{4}-\d{2}-\d{2})")
+MONTH: Final = r"^[0-9]{4}-[0-9]{2}$"
+QUARTER: Final = r"^[0-9]{4}-Q[1-4]$"
 MOST_DAYS: Final = 1830
 
 
@@ -74,6 +76,21 @@ def month_of(moment: datetime, zone: str) -> int:
 def month_text(month: int) -> str:
     """A month as people write it: `2026-11`."""
     return f"{month // 12:04}-{month % 12 + 1:02}"
+
+
+def quarter_text(month: int) -> str:
+    """The quarter that a month is in: `2026-Q4`."""
+    return f"{month // 12:04}-Q{month % 12 // 3 + 1}"
+
+
+def is_month(period: str) -> bool:
+    """Whether a period is written as one month."""
+    return re.search(MONTH, period) is not None
+
+
+def is_quarter(period: str) -> bool:
+    """Whether a period is written as one quarter."""
+    return re.search(QUARTER, period) is not None
 
 
 def _midnight(day: date, zone: str) -> datetime:

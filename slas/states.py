@@ -143,3 +143,18 @@ class FileKind(StrEnum):
 
     PDF = "pdf"
     BUNDLE = "bundle"
+
+
+class Told(StrEnum):
+    """What other systems may hear of: kinds of messages of webhooks."""
+
+    OUTAGE_OPENED = "sla.outage.opened"
+    OUTAGE_ENDED = "sla.outage.ended"
+    OUTAGE_CORRECTED = "sla.outage.corrected"
+    DISPUTE_FILED = "sla.dispute.filed"
+    DISPUTE_WITHDRAWN = "sla.dispute.withdrawn"
+    DISPUTE_DECIDED = "sla.dispute.decided"
+    BUDGET_BURNS = "sla.budget.burning"
+    BUDGET_CALM = "sla.budget.calm"
+    REPORT_FINAL = "sla.report.final"
+    REPORT_RESTATED = "sla.report.restated"

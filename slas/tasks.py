@@ -8,6 +8,7 @@ from slas.services.blindness import find_blindness
 from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
 from slas.services.latency import count_latency
+from slas.services.posting import send_due
 from slas.services.report_files import make_files, want_files
 from slas.services.report_making import keep_reports, make_wanted
 from slas.services.scorecards import keep_scorecards
@@ -65,3 +66,9 @@ def want_reports() -> None:
 def count_round_trips() -> None:
     """Every five minutes: count the round trips of days that are over, some sites at a time."""
     count_latency()
+
+
+@shared_task(time_limit=600)
+def send_mails() -> None:
+    """Every five seconds: send the mails of reports that are due."""
+    send_due()

@@ -14,6 +14,7 @@ from tests.slas.factories import agreement, segment
 
 _RECIPE = {"name": "sweep", "standard": "2026.11-r1", "select": {"sites": ["some-site"]}}
 _AGREED = agreement(segment("ours", fee="7.00"))
+_MAILED = {"contract": "shops", "recipients": [{"provider": "ours", "address": "desk@ours.example"}]}
 _SAID = {"expect": plan_hash, "reason": "because"}
 
 # Values that are functions are asked when a body is sent.
@@ -64,6 +65,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "correct_outage": {"cause": "power", "reason": "because"},
     "file_dispute": {"cause": "third_party", "text": "a digger"},
     "make_report": {"contract": "shops", "period": "2025-01"},
+    "create_report_schedule": _MAILED,
+    "change_report_schedule": _MAILED | {"each": "quarter"},
     "decide_report": {"provider": "ours", "measure": "availability", "figure": "97", "reason": "because"},
     "decide_dispute": {"decision": "accepted", "reason": "because"},
     **{f"{verb}_maintenance": {"reason": "because"} for verb in ("approve", "refuse", "cancel")},
@@ -72,7 +75,7 @@ BODIES: dict[str, dict[str, Any]] = {
 OCTETS = {"desired_put_wheel": b"PK wheel", "attach_dispute_file": b"%PDF-1.7 more"}
 # What the paths name within a site, as tests/sites/identities.py and tests/sites/told.py make it.
 NAMED = {"version": "1.1", "number": "1", "envelope": "1", "standard": "2026.11-r1", "ring": "stable"}
-NAMED |= {"webhook": "1", "delivery": "1"}
+NAMED |= {"webhook": "1", "delivery": "1", "schedule": "1"}
 NAMED |= {"window": "1", "contract": "shops", "outage": "1", "dispute": "1", "file": "1", "report": "1", "kind": "pdf"}
 NAMED |= {"rollout": "1", "hold": "1", "provider": "ours"}
 
@@ -145,6 +148,7 @@ def operations() -> list[Operation]:
                 "disputes_",
                 "budgets_",
                 "reports_",
+                "mailing_",
             )
             for prefix in prefixes:
                 name = name.removeprefix(prefix)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connections
 
 _ROLE = """
@@ -45,6 +45,16 @@ def loopback_agents(**kwargs: Any) -> list[CheckMessage]:
     """The exception for simulated sites must not reach production."""
     if settings.AGENT_NETWORKS_ALLOWED:
         return [Error("ARCHIPELAGO_AGENT_NETWORKS_ALLOWED is set: pollers would dial loopback", id="kit.E020")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def mail_into_files(**kwargs: Any) -> list[CheckMessage]:
+    """Reports by mail are for people, not for files; and a password belongs into no plain connection."""
+    if not settings.EMAIL_HOST:
+        return [Warning("SMTP_HOST is not set: reports by mail are written into files", id="kit.W022")]
+    if settings.EMAIL_HOST_PASSWORD and not (settings.EMAIL_USE_TLS or settings.EMAIL_USE_SSL):
+        return [Error("SMTP_TLS is none: SMTP_PASSWORD would go over the wire in plain text", id="kit.E022")]
     return []
 
 

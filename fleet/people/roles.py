@@ -20,7 +20,7 @@ PROVIDER_ROLES = [Role.PROVIDER_VIEWER.value, Role.PROVIDER_OPERATOR.value]
 FLEET_ACTIONS = frozenset(
     {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
     | {"rollout.plan", "rollout.run", "webhook.change", "contract.change"}
-    | {"report.make", "report.decide"}
+    | {"report.make", "report.decide", "report.schedule"}
 )
 
 _SEE = frozenset(
@@ -39,13 +39,13 @@ ACTIONS: dict[str, frozenset[str]] = {
     Role.MANAGER: _SEE
     | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"}
     | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
-    | {"dispute.decide", "report.make", "report.decide"},
+    | {"dispute.decide", "report.make", "report.decide", "report.schedule"},
     Role.ADMIN: _SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"provider.change", "people.change", "blob.put"}
     | {"standard.change", "standard.publish", "ring.change", "webhook.change", "contract.change"}
     | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
-    | {"dispute.decide", "report.make", "report.decide"}
+    | {"dispute.decide", "report.make", "report.decide", "report.schedule"}
     | _ROLLOUT,
     Role.PROVIDER_VIEWER: _SEE,
     Role.PROVIDER_OPERATOR: _SEE

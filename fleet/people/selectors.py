@@ -40,6 +40,21 @@ def access_of(user: User) -> tuple[Scope, Rights]:
     return who, Rights(by_action)
 
 
+def report_readers() -> list[tuple[int, str, str, int | None]]:
+    """Who may be mailed reports: (user, name, e-mail address, provider), one for each side that somebody sees whole.
+
+    Provider None is the centre's: all of a report. Nobody who is limited to regions or labels is among them.
+    """
+    found: list[tuple[int, str, str, int | None]] = []
+    for user in User.objects.filter(is_active=True).order_by("username").prefetch_related("memberships"):
+        who, rights = access_of(user)
+        if who.narrowed or not rights.may("contract.view"):
+            continue
+        sides: list[int | None] = [None] if who.wide else [*sorted(who.providers)]
+        found += [(user.pk, user.get_username(), user.email, side) for side in sides]
+    return found
+
+
 def token_digest(token: str) -> str:
     """Peppered digest under which a token is stored (HMAC-SHA-256 with the secret key)."""
     return hmac.new(settings.SECRET_KEY.encode(), token.encode(), hashlib.sha256).hexdigest()

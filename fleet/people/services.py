@@ -23,11 +23,12 @@ def make_user(
     username: str,
     password: str,
     role: str,
+    email: str = "",
     provider_id: int | None = None,
     regions: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> User:
-    """Make a user with one membership, or set the password of one that exists. Audited.
+    """Make a user with one membership, or set the password of one that exists, and the address if given. Audited.
 
     Raises Invalid for an unknown role or a provider's role without a provider.
     """
@@ -38,7 +39,8 @@ def make_user(
     with scope(actor):
         user, new = User.objects.get_or_create(username=username)
         user.set_password(password)
-        user.save(update_fields=["password"])
+        user.email = email or user.email
+        user.save(update_fields=["password", "email"])
         limits = {"regions": list(regions), "labels": dict(labels or {})}
         same = Membership.objects.filter(user=user, role=role)
         if not same.filter(Q(provider_id=provider_id) if provider_id else Q(provider=None)).exists():

@@ -13,6 +13,10 @@ GROUPS: Final = (
     ("Gates", "rollout.gate."),
     ("The lane", "rollout.lane."),
     ("Sites", "rollout.site."),
+    ("Outages", "sla.outage."),
+    ("Disputes", "sla.dispute."),
+    ("Error budgets", "sla.budget."),
+    ("Reports", "sla.report."),
 )
 
 

@@ -71,7 +71,14 @@ KINDS: Final[dict[tuple[str, str], str]] = {
     ("step", StepEvent.ROLLBACK_FAIL): "rollout.site.rollback_failed",
     ("step", "escalate"): "rollout.site.waiting_long",
 }
-ALL_KINDS: Final = tuple(KINDS.values())
+# What happens to SLAs, by the names that slas.states gives it.
+SLA_KINDS: Final = (
+    *("sla.outage.opened", "sla.outage.ended", "sla.outage.corrected"),
+    *("sla.dispute.filed", "sla.dispute.withdrawn", "sla.dispute.decided"),
+    *("sla.budget.burning", "sla.budget.calm"),
+    *("sla.report.final", "sla.report.restated"),
+)
+ALL_KINDS: Final = (*KINDS.values(), *SLA_KINDS)
 
 
 def wanted_by(kinds: Iterable[str], kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""Tables of webhooks: who is told of what happens in rollouts, and every message with how it went."""
+"""Tables of webhooks: who is told of what happens in rollouts and to SLAs, and every message with how it went."""
 
 from django.db import models
 from django.db.models import Q

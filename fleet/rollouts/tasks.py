@@ -4,6 +4,7 @@ from celery import shared_task
 
 from fleet.rollouts.sender import send_due
 from fleet.rollouts.services.sending import prune
+from fleet.rollouts.services.telling import tell
 from fleet.rollouts.services.ticking import tick
 from sites.tasks import claim_due
 
@@ -20,7 +21,8 @@ def tick_rollouts() -> None:
 
 @shared_task(time_limit=60)
 def send_webhooks() -> None:
-    """Once a second: send what is due to webhooks."""
+    """Once a second: write what happened to SLAs, and send what is due to webhooks."""
+    tell()
     send_due()
 
 

@@ -111,17 +111,27 @@ def tables_of(paper: Paper) -> list[Table]:
 
 def xlsx_of(paper: Paper) -> bytes:
     """The workbook, a sheet a table."""
+    return book_of(f"{paper.head.contract}: {paper.head.period}", paper.head.as_of, tables_of(paper))
+
+
+def csv_of(paper: Paper, table: str = "Sites") -> bytes:
+    """One table as CSV, in UTF-8 with its mark, so that spreadsheets read it right. Raises KeyError."""
+    return lines_of({found[0]: found for found in tables_of(paper)}[table])
+
+
+def book_of(title: str, made_at: datetime, tables: Iterable[Table]) -> bytes:
+    """Tables as a workbook, a sheet each."""
     file = BytesIO()
     options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False, "in_memory": True}
     with xlsxwriter.Workbook(file, options) as book:
-        book.set_properties({"title": f"{paper.head.contract}: {paper.head.period}", "author": "Archipelago"})
-        book.set_properties({"created": paper.head.as_of.astimezone(UTC).replace(tzinfo=None)})
+        book.set_properties({"title": title, "author": "Archipelago"})
+        book.set_properties({"created": made_at.astimezone(UTC).replace(tzinfo=None)})
         bold = book.add_format({"bold": True, "bottom": 1})
         formats = {
             datetime: book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
             Decimal: book.add_format({"num_format": "0.00"}),
         }
-        for name, columns, rows in tables_of(paper):
+        for name, columns, rows in tables:
             sheet = book.add_worksheet(name)
             sheet.freeze_panes(1, 0)
             sheet.write_row(0, 0, columns, bold)
@@ -134,9 +144,9 @@ def xlsx_of(paper: Paper) -> bytes:
     return file.getvalue()
 
 
-def csv_of(paper: Paper, table: str = "Sites") -> bytes:
-    """One table as CSV, in UTF-8 with its mark, so that spreadsheets read it right. Raises KeyError."""
-    columns, rows = {name: (columns, rows) for name, columns, rows in tables_of(paper)}[table]
+def lines_of(table: Table) -> bytes:
+    """A table as CSV, in UTF-8 with its mark."""
+    _, columns, rows = table
     file = StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(columns)

@@ -11,6 +11,10 @@ from zoneinfo import ZoneInfo
 from slas.currencies import PLACES
 from slas.rounding import percent_2
 
+MONTHS: Final = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 VERDICTS: Final = {"MET": "Met", "MISSED": "Missed", "UNDETERMINED": "Undetermined", None: "Nothing measured"}
 
 
@@ -22,6 +26,20 @@ RESTORED: Final = {
     "restoration mtbf_h": "Mean time between outages, hours",
     RESPONSE: "Answered in time, per cent",
 }
+
+
+def month_words(text: str) -> str:
+    """`2026-11` as November 2026."""
+    return f"{MONTHS[int(text[5:7]) - 1]} {text[:4]}"
+
+
+def period_words(period: str) -> str:
+    """`2026-11`, `2026-Q4`, `2026`, `2026-11-03..2026-11-20` as people say them."""
+    if ".." in period:
+        return " to ".join(period.split(".."))
+    if "Q" in period:
+        return f"quarter {period[-1]} of {period[:4]}"
+    return month_words(period) if "-" in period else period
 
 
 def name_of(word: str) -> str:

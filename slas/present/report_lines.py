@@ -69,6 +69,12 @@ def row_of(one: Line) -> dict[str, Any]:
     return _delay(one) if isinstance(one, Delay) else _place(one)
 
 
+def places_of(paper: Paper) -> list[dict[str, Any]]:
+    """A line a site and share of time, the worst first."""
+    ordered = sorted(paper.places, key=lambda one: (one.shares.floor is None, one.shares.floor or 0, one.slug))
+    return [_place(one) for one in ordered]
+
+
 def counted_changes(diffs: Sequence[Any]) -> list[dict[str, Any]]:
     """What differs from the revision before of promises that are not shares of time."""
     return [

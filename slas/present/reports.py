@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from slas.exports.words import duration
+from slas.exports.words import duration, month_words, period_words
 from slas.models import Report
 from slas.periods import month_text
 from slas.present import report_lines
 from slas.present.incidents import CAUSES, CHARGED_TO, KINDS
-from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, month_words, span_words
+from slas.present.words import BURDENS, MEASURES, NO_VERDICT, SCOPES, VERDICTS, money, span_words
 from slas.reporting.counted import Latency, Synced
 from slas.reporting.paper import Promise, Restored
 from slas.reporting.saying import owed, sentence_of, verdict_of
@@ -58,15 +58,6 @@ LOOKS: Final = {
 }
 
 
-def period_words(period: str) -> str:
-    """`2026-11`, `2026-Q4`, `2026`, `2026-11-03..2026-11-20` as people say them."""
-    if ".." in period:
-        return " to ".join(period.split(".."))
-    if "Q" in period:
-        return f"quarter {period[-1]} of {period[:4]}"
-    return month_words(period) if "-" in period else period
-
-
 def suggestions(this: int) -> list[tuple[str, str]]:
     """Periods to choose from: the month that goes on and those before, quarters, years."""
     months = [month_text(this - back) for back in range(13)]
@@ -104,8 +95,8 @@ def document_of(told: Told) -> dict[str, Any]:
         "period": period_words(paper.head.period),
         "verdict": look_of(verdict_of(paper)),
         "sentence": sentence_of(paper),
-        "promises": [_promise(one, told) for one in paper.promises],
-        "restored": [_restored(one) for one in paper.restored],
+        "promises": [{**promise_row(one), "slug": _slug_of(one, told)} for one in paper.promises],
+        "restored": [restored_row(one) for one in paper.restored],
         "outages": [
             {
                 "one": one,
@@ -245,11 +236,14 @@ def _proof(fact: Mapping[str, Any]) -> dict[str, Any]:
     return {"says": f"{fact['source']}: {fact['state'].replace('_', ' ')}, {where}"}
 
 
-def _promise(one: Promise, told: Told) -> dict[str, Any]:
-    slug = next((part.provider.slug for part in told.parts if part.provider.name == one.provider), "")
+def _slug_of(one: Promise, told: Told) -> str:
+    return next((part.provider.slug for part in told.parts if part.provider.name == one.provider), "")
+
+
+def promise_row(one: Promise) -> dict[str, Any]:
+    """A promise with what became of it."""
     return {
         "one": one,
-        "slug": slug,
         "label": MEASURES[one.measure],
         "target": percent_2(one.target),
         "terms": f"{SCOPES[one.reach]}; {BURDENS[one.burden]}",
@@ -269,7 +263,8 @@ def _made(name: str) -> str:
     return "made by itself" if name.startswith("job:") else f"made for {name}"
 
 
-def _restored(one: Restored) -> dict[str, Any]:
+def restored_row(one: Restored) -> dict[str, Any]:
+    """A promise of restoration or response with what was found."""
     label, unit = RESTORED[one.measure]
     figure = None
     if one.figure is not None:

@@ -22,15 +22,6 @@ BURDENS: Final = {
 # A verdict is a shape and a word, never colour alone.
 VERDICTS: Final = {"MET": ("up", "Met"), "MISSED": ("down", "Missed"), "UNDETERMINED": ("degraded", "Undetermined")}
 NO_VERDICT: Final = ("unknown", "Nothing measured")
-MONTHS: Final = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-
-
-def month_words(text: str) -> str:
-    """`2026-11` as November 2026."""
-    return f"{MONTHS[int(text[5:7]) - 1]} {text[:4]}"
 
 
 def money(amount: Decimal, currency: str) -> str:

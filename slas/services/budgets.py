@@ -13,6 +13,8 @@ from fleet.kit.tenancy import DEFAULT, job, scope
 from slas.budgets import Burn
 from slas.models import Budget, BurnAlert, Contract
 from slas.selectors.budgets import Watch, budgets_of
+from slas.services.events import note_burns
+from slas.states import Told
 
 BUDGETS: Final = job("budgets")
 _LOCK: Final = 0x534C_4255
@@ -103,7 +105,7 @@ def _firing(contract: Contract, watch: Watch, now: datetime) -> Iterator[tuple[_
 
 def _tell(firing: dict[_Key, tuple[Watch, Burn]], now: datetime) -> None:
     """Begin alerts that are new, end those that are over."""
-    open_ones = BurnAlert.objects.filter(ended_at=None)
+    open_ones = list(BurnAlert.objects.filter(ended_at=None).select_related("contract", "site"))
     known: dict[_Key, int] = {
         (one.contract_id, one.provider_id, one.measure, one.site_id, one.pair): one.pk for one in open_ones
     }
@@ -111,6 +113,9 @@ def _tell(firing: dict[_Key, tuple[Watch, Burn]], now: datetime) -> None:
     BurnAlert.objects.filter(pk__in=over).update(ended_at=now)
     fresh = [_alert(key, *firing[key], now) for key in firing if key not in known]
     BurnAlert.objects.bulk_create(fresh, batch_size=1000)
+    note_burns(Told.BUDGET_CALM, [one for one in open_ones if one.pk in set(over)], now)
+    begun = BurnAlert.objects.filter(pk__in=[one.pk for one in fresh]).select_related("contract", "site")
+    note_burns(Told.BUDGET_BURNS, begun, now)
     changed = {key for key in known if key not in firing} | {key for key in firing if key not in known}
     if changed:
         told = {(site, provider) for _, provider, _, site, _ in changed}

@@ -21,6 +21,8 @@ from slas.causes import Judged, judge
 from slas.models import Finding, Incident, IncidentSpan
 from slas.outages import KINDS, Added, Changes, Run, changes, runs
 from slas.selectors.deriving import intervals_of, known_of, standing_of
+from slas.services.events import note_outages
+from slas.states import Told
 
 DERIVER = job("outages")
 # Sites whose whole history is new must fit into memory, and other writers not wait.
@@ -123,8 +125,27 @@ def _derive(due: Mapping[int, datetime]) -> None:
     still = [row.key for rows in standing.values() for row in rows if row.key not in gone]
     judged = _judge([*still, *made], now)
     touched = {key for key, _ in batch.closed} | set(made) | judged
+    note_outages(_happened(batch, made), now, actor=DERIVER.name)
     told = IncidentSpan.objects.filter(pk__in=touched | gone).values_list("site_id", "provider_id")
     live.publish(hints=[(hint, pk) for site, pk in set(told) for hint in (("site", site), ("attention", 0))])
+
+
+def _happened(batch: _Batch, made: Sequence[int]) -> dict[int, Told]:
+    """What became of outages, each said of one span: begun, over, or otherwise than it was known.
+
+    One that was only learnt of when it was over is told as over. A part that another took the place of says nothing.
+    """
+    found = {key: Told.OUTAGE_ENDED for key, _ in batch.closed}
+    spans = IncidentSpan.objects.filter(pk__in=[*batch.superseded, *made])
+    replaced = {row.incident_id: row.pk for row in spans if row.pk in set(batch.superseded)}
+    stand = {row.incident_id for row in spans if row.pk in set(made)}
+    for row in spans:
+        if row.pk not in set(made):
+            continue
+        is_new = Told.OUTAGE_OPENED if row.valid_to is None else Told.OUTAGE_ENDED
+        found[row.pk] = Told.OUTAGE_CORRECTED if row.incident_id in replaced else is_new
+    gone = {pk: Told.OUTAGE_CORRECTED for incident, pk in replaced.items() if incident not in stand}
+    return found | gone
 
 
 def _write(batch: _Batch, now: datetime) -> list[int]:

@@ -17,6 +17,7 @@ from slas.attachments import MOST_FILES, AttachmentError, kind_of, safe_name
 from slas.models import Dispute, DisputeFile, DisputeStep, Incident, IncidentSpan
 from slas.selectors.disputes import disputes_in
 from slas.selectors.incidents import spans_in, why_of
+from slas.services.events import note_dispute
 from slas.services.incidents import side_of
 from slas.states import CHARGED, Cause, Charged, DisputeState, Side, Step
 
@@ -169,6 +170,7 @@ def note_step(
     except ValidationError as error:
         raise Invalid("Some values cannot be taken.", details={"text": " ".join(error.messages)}) from None
     step.save(force_insert=True)
+    note_dispute(row, step)
     audit.record(
         actor,
         f"dispute.{kind}",

@@ -16,7 +16,8 @@ from sites.services.sites import take_trouble
 from slas.models import Finding, Incident, IncidentNote, IncidentSpan
 from slas.selectors.incidents import NOT_KNOWN, spans_in, traits_at, why_of
 from slas.services.contracts import reason_of
-from slas.states import CHARGED, Cause, Charged, Note, Side
+from slas.services.events import note_outages
+from slas.states import CHARGED, Cause, Charged, Note, Side, Told
 
 # The right by which each side speaks; where somebody has both, they speak for those who run the fleet.
 ACKNOWLEDGE: Final = ((Side.OPERATOR, "outage.acknowledge"), (Side.PROVIDER, "outage.respond"))
@@ -129,6 +130,9 @@ def add_correction(
         author_name=actor.name[:150],
         at=database_now(),
     )
+    newest = IncidentSpan.objects.filter(incident=incident, provider=provider).order_by("superseded_at", "-valid_from")
+    spans = newest.filter(superseded_at=None) or newest
+    note_outages({spans[0].pk: Told.OUTAGE_CORRECTED}, made.at, actor=actor.name[:150], reason=why)
     _record(
         actor,
         "incident.correct",

@@ -175,9 +175,9 @@ def _bundle(part: ReportPart, keys: ReportKeys) -> bytes:
         raise _NeverMade("What it rests on was still being written when it was made; the next revision has its bundle.")
     sites = sorted({one.site_id for each in told for one in each.inputs})
     facts = evidence_of(version, report.begins, until, revision.as_of, sites)
-    evidence = chain(facts, offer_evidence(paper.offered))
     offered = [(part.provider.slug, paper.offered)]
-    return payload_of(told, _bounded(evidence), report=_about(part, revision), keys=keys, offered=offered)
+    evidence = chain(_bounded(facts), offer_evidence(paper.offered))
+    return payload_of(told, evidence, report=_about(part, revision), keys=keys, offered=offered)
 
 
 def _about(part: ReportPart, revision: ReportRevision) -> dict[str, Any]:

@@ -18,12 +18,14 @@ from fleet.kit import live
 from fleet.kit.clock import database_now
 from fleet.kit.errors import NotFound
 from fleet.kit.tenancy import DEFAULT, job, scope
+from slas.mails import EachPeriod, ScheduleState
 from slas.models import (
     Adjustment,
     Contract,
     ContractVersion,
     Finding,
     IncidentSpan,
+    MailSchedule,
     Report,
     ReportFile,
     ReportLine,
@@ -31,15 +33,17 @@ from slas.models import (
     ReportRevision,
     Segment,
 )
-from slas.periods import begin_of, month_of, month_text
+from slas.periods import begin_of, month_of, month_text, quarter_text
 from slas.reporting.counted import Offered
 from slas.reporting.diffing import difference
 from slas.reporting.paper import LINES, Paper, digest, dump, parts_of, says_the_same
 from slas.selectors.contracts import versions_of
 from slas.selectors.papers import paper_of
 from slas.selectors.reports import decisions_of, whole
+from slas.services.events import note_report
+from slas.services.mail_log import write_mails
 from slas.services.reports import want
-from slas.states import FileKind, Life, Measure
+from slas.states import FileKind, Life, Measure, Told
 from slas.version_sync import Outcome
 
 logger = logging.getLogger(__name__)
@@ -106,11 +110,22 @@ def _begin_months(now: datetime) -> None:
             continue
         this = month_of(now, version.zone)
         for month in range(this - BACK, this):
-            begins, ends = begin_of(month, version.zone), begin_of(month + 1, version.zone)
-            if any(one.touches(begins, ends) for one in version.segments.all()):
-                Report.objects.get_or_create(
-                    contract=contract, period=month_text(month), defaults={"begins": begins, "ends": ends}
-                )
+            _begin(contract, version, month_text(month), month, 1)
+        first = this - this % 3 - 3
+        if _is_quarterly(contract, version):
+            _begin(contract, version, quarter_text(first), first, 3)
+
+
+def _begin(contract: Contract, version: ContractVersion, period: str, month: int, months: int) -> None:
+    begins, ends = begin_of(month, version.zone), begin_of(month + months, version.zone)
+    if any(one.touches(begins, ends) for one in version.segments.all()):
+        Report.objects.get_or_create(contract=contract, period=period, defaults={"begins": begins, "ends": ends})
+
+
+def _is_quarterly(contract: Contract, version: ContractVersion) -> bool:
+    """Whether anybody is mailed its quarters: those are made by themselves for that."""
+    whose = Q(contract=contract) | Q(contract=None, provider__in=version.segments.values("provider"))
+    return MailSchedule.objects.filter(whose, state=ScheduleState.ACTIVE, each=EachPeriod.QUARTER).exists()
 
 
 def _due(now: datetime) -> QuerySet[Report]:
@@ -194,11 +209,21 @@ def _make(pk: int) -> bool:
             for part in kept
             for kind in FileKind
         )
+        write_mails(made, now)
+        _note(made, now)
         report.state = state
     report.looked_at, report.wanted_at, report.started_at, report.problem = now, None, None, ""
     report.save(update_fields=["state", "looked_at", "wanted_at", "started_at", "problem"])
     _tell(pk)
     return True
+
+
+def _note(revision: ReportRevision, now: datetime) -> None:
+    """Webhooks hear of final reports, and of restated ones."""
+    kind = {Life.FINAL: Told.REPORT_FINAL, Life.RESTATED: Told.REPORT_RESTATED}.get(Life(revision.state))
+    if kind is not None:
+        parts = ReportPart.objects.filter(revision=revision).select_related("revision__report__contract")
+        note_report(kind, parts.order_by("pk"), now)
 
 
 def _providers_of(report: Report, version: int) -> dict[str, int]:

@@ -61,6 +61,7 @@ def contract_detail(request: ScopedRequest, slug: str) -> HttpResponse:
         "here": reverse("sla_contract_budget", args=[slug]),
         "live": "attention:0",
         "now_x": now_x,
+        "may_schedule": request.rights.may("report.schedule"),
         "may_change": request.rights.may("contract.change") and request.who.wide,
     }
     return django_render(request, "slas/contract.html", context)

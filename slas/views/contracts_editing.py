@@ -13,12 +13,13 @@ from fleet.kit.errors import Conflict, Invalid, NotAllowed
 from fleet.kit.htmx import wants_fragment
 from fleet.kit.http import ScopedRequest
 from sites.selectors.access import providers_in
+from slas.exports.words import month_words
 from slas.faults import Fault
 from slas.forms.contracts import AboutForm, WhyForm
 from slas.models import Contract
 from slas.present.editor import blank_objective, blank_segment, editor_of
 from slas.present.editor_reading import agreement_in
-from slas.present.words import MEASURES, NO_VERDICT, VERDICTS, month_words, trimmed
+from slas.present.words import MEASURES, NO_VERDICT, VERDICTS, trimmed
 from slas.selectors.contracts import get_contract, version_as_of, written
 from slas.services.contracts import change_contract, check_agreement, create_contract
 from slas.services.preview import preview

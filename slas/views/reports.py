@@ -18,6 +18,7 @@ from fleet.kit.http import ScopedRequest
 from slas.exports import zipapp
 from slas.exports.files import CONTENT_TYPES, SUFFIXES, file_of
 from slas.exports.sheets import csv_of, json_of, xlsx_of
+from slas.exports.words import period_words
 from slas.exports.zipapp import verifier
 from slas.models import Report, ReportPart, ReportRevision
 from slas.periods import month_of
@@ -28,6 +29,7 @@ from slas.selectors.contracts import contracts_in, get_contract
 from slas.selectors.report_files import files_of, get_file
 from slas.selectors.reports import Told, get_report, lines_of, reports_in, revision_of, revisions_of, trend_of
 from slas.selectors.site_months import site_month
+from slas.services.mailing import SCHEDULE
 from slas.services.reports import DECIDE, MAKE, ask_for_report, decide_figure
 from slas.states import FileKind
 
@@ -88,7 +90,7 @@ def report_site(request: ScopedRequest, pk: int, slug: str) -> HttpResponse:
     context = {
         "report": report,
         "revision": revision,
-        "period": present.period_words(report.period),
+        "period": period_words(report.period),
         "site": found,
         "rows": present.measured_rows(found),
         "counted": present.counted_rows(found),
@@ -197,6 +199,7 @@ def _list(request: ScopedRequest, *, error: str = "", typed: dict[str, str] | No
         "contract": contract,
         "periods": present.suggestions(month_of(database_now(), "UTC")),
         "may_make": request.rights.may(MAKE) and bool(contracts),
+        "may_schedule": request.rights.may(SCHEDULE) or not request.who.wide,
         "narrowed": request.who.narrowed,
         "error": error,
         "typed": typed or {},
@@ -224,7 +227,7 @@ def _page(
 ) -> HttpResponse:
     context: dict[str, Any] = {
         "report": report,
-        "period": present.period_words(report.period),
+        "period": period_words(report.period),
         "life": present.LIVES[report.state],
         "revisions": list(revisions_of(report)),
         "may_make": request.rights.may(MAKE),

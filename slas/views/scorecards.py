@@ -10,9 +10,9 @@ from fleet.kit.clock import database_now
 from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
 from sites.selectors.access import providers_in
+from slas.exports.words import month_words
 from slas.periods import month_of, month_text
 from slas.present.scorecards import cards_of
-from slas.present.words import month_words
 from slas.selectors.contracts import contracts_in
 from slas.selectors.scorecards import cards_in, months_in, open_outages, windows_ahead
 from slas.views.budgets import lines_by_provider

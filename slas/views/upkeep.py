@@ -14,9 +14,9 @@ from fleet.kit.errors import Conflict, Invalid
 from fleet.kit.htmx import render
 from fleet.kit.http import ScopedRequest
 from sites.selectors.access import providers_in
+from slas.exports.words import month_words
 from slas.periods import begin_of, month_of, month_text
 from slas.present.upkeep import SIDES, STATES, effect_lines, row_of, weeks_of
-from slas.present.words import month_words
 from slas.selectors.upkeep import get_window, places_of, sites_of, waiting_windows, windows_shown
 from slas.selectors.upkeep_effects import effects_of
 from slas.services.upkeep import cancel_window, decide_window, verbs_for, why_reason

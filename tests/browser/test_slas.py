@@ -17,12 +17,14 @@ from sites.models import Site
 from slas.models import Contract, Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import file_dispute
+from slas.services.mailing import save_schedule
 from slas.services.report_files import make_files
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
 from slas.services.scorecards import keep_scorecards
 from slas.services.upkeep import request_window
 from tests.browser.conftest import LOOKS, SignIn
+from tests.browser.reported import keep_report
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
@@ -35,8 +37,10 @@ PAGES = (
     *("/slas/contracts/shops/", "/slas/contracts/shops/edit/", "/slas/maintenance/", "/slas/maintenance/new/"),
     *("/slas/maintenance/{window}/", "/slas/outages/", "/slas/outages/{outage}/", "/sites/north-0/outages/"),
     *("/slas/disputes/", "/slas/disputes/{dispute}/"),
-    *("/slas/reports/", "/slas/reports/{report}/", "/slas/reports/{report}/?promise=latency"),
+    *("/slas/reports/", "/slas/reports/{report}/", "/slas/reports/{said}/?promise=latency"),
     "/slas/reports/{report}/sites/north-0/",
+    *("/slas/trends/", "/slas/reports/compare/", "/slas/reports/group/", "/slas/reports/providers/north/"),
+    *("/slas/reports/schedules/", "/slas/reports/schedules/{schedule}/", "/slas/reports/schedules/new/?contract=shops"),
 )
 PROMISES = [
     objective(),
@@ -84,14 +88,28 @@ def promised(stage: Stage, clean: None) -> dict[str, Any]:
             outage = Incident.objects.filter(site=site).latest("pk")
         given = {"cause": "third_party", "text": "an excavator cut the cable"}
         dispute = file_dispute(actor=actor, rights=rights, incident=outage, **given)
+        schedule = _mailed()
         with scope(TEST):
             contract = Contract.objects.get()
         report = ask_for_report(actor=TEST, rights=everything(), contract=contract, period=f"{NOW:%Y-%m}")
         make_wanted()
-        return {"window": window.pk, "outage": outage.pk, "dispute": dispute.pk, "report": report.pk}
+        return {
+            "window": window.pk,
+            "outage": outage.pk,
+            "dispute": dispute.pk,
+            "report": report.pk,
+            "schedule": schedule,
+            "said": keep_report("shops", "north"),
+        }
 
     found: dict[str, Any] = stage.ask(make)
     return found
+
+
+def _mailed() -> int:
+    desk = {"provider": "north", "name": "Duty desk", "address": "desk@north.example"}
+    values = {"contract": "shops", "each": "month", "lives": ["provisional", "final"], "recipients": [desk]}
+    return save_schedule(actor=TEST, rights=everything(), values=values).pk
 
 
 @LOOKS
@@ -183,7 +201,7 @@ def test_a_provider_asks_for_maintenance_and_a_manager_approves_it(sign_in: Sign
 
 def test_sites_of_a_report_are_chosen_by_promise_and_searched(sign_in: SignIn, promised: dict[str, Any]) -> None:
     page = sign_in("manager")
-    page.goto(f"/slas/reports/{promised['report']}/", wait_until="networkidle")
+    page.goto(f"/slas/reports/{promised['said']}/", wait_until="networkidle")
     page.locator("#promise").select_option("latency")
     page.locator("#site-search").fill("north-0")
     page.get_by_role("button", name="Show").click()
@@ -191,3 +209,36 @@ def test_sites_of_a_report_are_chosen_by_promise_and_searched(sign_in: SignIn, p
     expect(row).to_have_count(1)
     expect(row).to_contain_text("90 ms")
     page.goto("about:blank")  # else it asks again for a report that the clean-up has taken away
+
+
+@pytest.mark.usefixtures("promised")
+def test_trends_are_drawn_where_they_are_fetched_and_again_in_another_theme(sign_in: SignIn) -> None:
+    page = sign_in("admin")
+    page.goto("/slas/contracts/shops/")
+    canvases = page.locator("#trends [data-trend] canvas")
+    expect(canvases).to_have_count(2, timeout=WAIT_MS)
+    expect(page.locator("[data-trend-reading]").first).to_contain_text("99.50 % promised")
+    page.evaluate("document.dispatchEvent(new Event('theme:change'))")
+    expect(canvases).to_have_count(2)
+    table = page.locator("#trends details").first
+    expect(table.get_by_role("cell", name="99.50 %")).to_have_count(0)
+    table.locator("summary").click()
+    expect(table.locator("td", has_text="99.50 %").first).to_be_visible()
+    page.goto("/slas/?provider=north&provider=south")
+    expect(page.locator("#trends [data-trend] canvas").first).to_be_visible(timeout=WAIT_MS)
+
+
+@pytest.mark.usefixtures("promised")
+def test_a_schedule_is_made_in_the_form(sign_in: SignIn) -> None:
+    page = sign_in("manager")
+    page.goto("/slas/reports/")
+    page.locator("#by-mail").click()
+    page.locator("summary", has_text="New schedule").click()
+    page.locator("#new-contract").select_option("shops")
+    page.locator("#schedule-new").click()
+    page.locator("#contacts-south").fill("Night desk <night@south.example>")
+    page.locator("#schedule-save").click()
+    expect(page.get_by_text("It is saved; the next revision is mailed.")).to_be_visible()
+    expect(page.locator(".mailpeople")).to_contain_text("the part of South")
+    page.locator("#schedule-switch").click()
+    expect(page.locator(".facts")).to_contain_text("Paused")

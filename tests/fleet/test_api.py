@@ -64,7 +64,7 @@ def contents() -> list[Any]:
         *("rollouts_rollout", "rollouts_wave", "rollouts_sitestep", "rollouts_approval", "rollouts_rolloutevent"),
         *("rollouts_hold", "rollouts_providercalendar", "slas_window", "slas_contract", "slas_contractversion"),
         *("slas_incidentnote", "slas_finding", "slas_dispute", "slas_disputestep", "slas_disputefile"),
-        *("slas_report", "slas_decision"),
+        *("slas_report", "slas_decision", "slas_mailschedule", "slas_maildelivery"),
     )
     return [rows(f"SELECT t::text FROM {table} t ORDER BY 1", using=OWNER) for table in tables]
 
@@ -87,6 +87,7 @@ def who_may(operation: Operation, site: Any, make_person: Any) -> Any:
 # Who gets in ------------------------------------------------------------------------------------------------
 def test_the_operations_are_those():
     assert sorted(str(operation) for operation in OPERATIONS) == [
+        "DELETE /api/v1/report-schedules/{schedule}",
         "DELETE /api/v1/rings/{ring}",
         "DELETE /api/v1/standards/{standard}",
         "DELETE /api/v1/webhooks/{webhook}",
@@ -114,6 +115,9 @@ def test_the_operations_are_those():
         "GET /api/v1/outages/{outage}",
         "GET /api/v1/providers",
         "GET /api/v1/providers/{provider}/rollout-calendar",
+        "GET /api/v1/report-schedules",
+        "GET /api/v1/report-schedules/{schedule}",
+        "GET /api/v1/report-schedules/{schedule}/mails",
         "GET /api/v1/reports",
         "GET /api/v1/reports/verifier",
         "GET /api/v1/reports/{report}",
@@ -182,6 +186,8 @@ def test_the_operations_are_those():
         "POST /api/v1/outages/{outage}/cause",
         "POST /api/v1/outages/{outage}/comments",
         "POST /api/v1/outages/{outage}/disputes",
+        "POST /api/v1/report-schedules",
+        "POST /api/v1/report-schedules/{schedule}/again",
         "POST /api/v1/reports",
         "POST /api/v1/reports/{report}/decide",
         "POST /api/v1/rings",
@@ -221,6 +227,7 @@ def test_the_operations_are_those():
         "POST /api/v1/webhooks/{webhook}/rotate",
         "POST /api/v1/webhooks/{webhook}/test",
         "PUT /api/v1/providers/{provider}/rollout-calendar",
+        "PUT /api/v1/report-schedules/{schedule}",
         "PUT /api/v1/rollouts/{rollout}/plan",
     ]
 
@@ -250,6 +257,7 @@ def test_somebody_without_a_membership_reaches_nothing(ours, make_person, operat
         assert_error(response, 404, "not_found")
     elif (
         operation.path == WEBHOOKS
+        or operation.name == "create_report_schedule"
         or "/blobs" in operation.path
         or (operation.path.startswith((*STANDARDS, *ROLLOUTS, "/api/v1/contracts")) and operation.method != "GET")
     ):

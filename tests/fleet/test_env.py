@@ -159,3 +159,11 @@ def test_numbers_choices_and_names_of_fleets(monkeypatch):
         monkeypatch.setenv("PROBE", raw)
         with pytest.raises(EnvironmentError_, match=r"PROBE: .* is not a DNS name"):
             env.dns_name("PROBE", "x")
+
+
+def test_addresses_that_mail_comes_from(monkeypatch):
+    assert env.mailbox("PROBE", "Some One <a@b.example>") == "Some One <a@b.example>"
+    for raw in ("", "a", "a@b\nBcc: c@d", "a@b, c@d", "Some One <a>"):
+        monkeypatch.setenv("PROBE", raw)
+        with pytest.raises(EnvironmentError_, match="PROBE must be like"):
+            env.mailbox("PROBE", "a@b")

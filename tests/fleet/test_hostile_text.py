@@ -35,6 +35,7 @@ from tests.meta.routes import (
     REPORT_FILE,
     RING,
     ROLLOUT,
+    SCHEDULE,
     SITE,
     STANDARD,
     WEBHOOK,
@@ -277,6 +278,7 @@ SLUGS = {
     DISPUTE: "1",
     REPORT: "hostile-site",
     REPORT_FILE: "hostile",
+    SCHEDULE: "1",
 }
 # How the rollout stands where a page about it is readable, if not held.
 STANDS = {

@@ -11,7 +11,7 @@ STANDARD, RING, WEBHOOK = "standard", "ring", "webhook"
 ROLLOUT, HOLD = "rollout", "hold"
 WINDOW, CONTRACT = "window", "contract"
 OUTAGE, DISPUTE = "outage", "dispute"
-REPORT, REPORT_FILE = "report", "report_file"
+REPORT, REPORT_FILE, SCHEDULE = "report", "report_file", "schedule"
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ PAGES = (
     Route("sites/<slug:slug>/hold/", SITE, GET_POST),
     Route("sites/<slug:slug>/lift/", SITE, POST),
     Route("slas/", PLAIN),
+    Route("slas/trends/", PLAIN),
     Route("slas/contracts/", PLAIN),
     Route("slas/contracts/new/", PLAIN, GET_POST),
     Route("slas/contracts/<slug:slug>/", CONTRACT),
@@ -122,6 +123,17 @@ PAGES = (
     *(Route(f"slas/maintenance/<int:pk>/{step}/", WINDOW, POST) for step in ("approve", "refuse", "cancel")),
     Route("slas/reports/", PLAIN),
     Route("slas/reports/make/", PLAIN, POST),
+    Route("slas/reports/compare/", PLAIN),
+    Route("slas/reports/compare/export.<slug:kind>", PLAIN),
+    Route("slas/reports/group/", PLAIN),
+    Route("slas/reports/group/export.<slug:kind>", PLAIN),
+    Route("slas/reports/providers/<slug:slug>/", PROVIDER),
+    Route("slas/reports/providers/<slug:slug>/export.<slug:kind>", PROVIDER),
+    Route("slas/reports/schedules/", PLAIN),
+    Route("slas/reports/schedules/new/", PLAIN, GET_POST),
+    Route("slas/reports/schedules/<int:pk>/", SCHEDULE),
+    Route("slas/reports/schedules/<int:pk>/edit/", SCHEDULE, GET_POST),
+    *(Route(f"slas/reports/schedules/<int:pk>/{step}/", SCHEDULE, POST) for step in ("switch", "again", "delete")),
     Route("slas/reports/<int:pk>/", REPORT),
     Route("slas/reports/<int:pk>/decide/", REPORT, POST),
     Route("slas/reports/<int:pk>/export.<slug:kind>", REPORT),

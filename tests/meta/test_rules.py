@@ -167,7 +167,7 @@ DOCUMENT = ROOT / "docs" / "configuration.md"
 # Functions that read a variable, and the place of its name among their arguments.
 READERS = {
     **dict.fromkeys(("env.text", "env.flag", "env.integer", "env.words", "env.database", "text"), 0),
-    **dict.fromkeys(("env.choice", "env.dns_name", "env.numbers"), 0),
+    **dict.fromkeys(("env.choice", "env.dns_name", "env.mailbox", "env.numbers"), 0),
     **dict.fromkeys(("environ.get", "os.environ.get"), 0),
     **dict.fromkeys(("_integer", "_secret", "_file"), 1),
 }

@@ -17,6 +17,7 @@ from sites.services.reports import record_reports
 from slas.models import Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
+from slas.services.mailing import save_schedule
 from slas.services.report_files import make_files
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
@@ -39,6 +40,7 @@ from tests.meta.routes import (
     REPORT_FILE,
     RING,
     ROLLOUT,
+    SCHEDULE,
     SITE,
     STANDARD,
     WEBHOOK,
@@ -70,6 +72,7 @@ OWN = {
     DISPUTE: "1",
     REPORT: "own-site",
     REPORT_FILE: "own",
+    SCHEDULE: "1",
 }
 MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "provider_viewer": {"role": "provider_viewer", "provider": True},
@@ -414,6 +417,30 @@ def test_a_signed_file_of_the_own_part_is_given_out_and_another_is_404_like_what
         assert [one.status_code for one in found] == [404] * 4, member
 
 
+@pytest.mark.parametrize(("route", "method"), calls(SCHEDULE))
+def test_a_schedule_shows_the_own_addresses_and_another_is_404_like_what_is_not(client_of, route, method):
+    make_contract(segment("own"), segment("quagga"), slug="both")
+    _mail_reports("own", "quagga")
+    _mail_reports("quagga")
+    before = value("SELECT json_agg(t)::text FROM slas_mailschedule t", using=OWNER)
+    for member in MEMBERSHIPS:
+        client = client_of(member)
+        response = call(client, route, method)
+        sees = "provider" in member
+        told = 200 if method == "GET" and not route.path.endswith("/edit/") else 403
+        assert response.status_code == (told if sees else 403), member
+        assert_nothing_foreign(response)
+        found = [client.get(route.at().replace("/1/", f"/{number}/")) for number in (2, 999)]
+        assert found[0].content == found[1].content
+    assert value("SELECT json_agg(t)::text FROM slas_mailschedule t", using=OWNER) == before
+
+
+def _mail_reports(*providers: str, contract: str = "both") -> None:
+    recipients = [{"provider": one, "address": f"desk@{one}.example"} for one in providers]
+    values = {"contract": contract, "each": "month", "lives": ["final"], "recipients": recipients}
+    save_schedule(actor=TEST, rights=everything(), values=values)
+
+
 def _make_report(version: Any) -> None:
     with scope(TEST):
         contract = version.contract
@@ -672,6 +699,7 @@ def test_a_form_with_its_token_is_taken(fleet, make_person):
 def test_other_methods_are_refused(fleet, signed_in, make_person):
     client = signed_in("admin")
     _make_report(make_contract(segment("own", begins="2026-01-01T00:00"), slug=OWN[CONTRACT]))
+    _mail_reports("own", contract=OWN[CONTRACT])
     _ask_for_window(make_person, "own-site")
     _dispute_every_outage(make_person)
     before = contents()

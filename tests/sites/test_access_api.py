@@ -25,6 +25,7 @@ APART = tuple(
         "maintenance",
         "contracts",
         "reports",
+        "report-schedules",
         *("outages", "disputes", "budgets", "burn-alerts"),
     )
 )

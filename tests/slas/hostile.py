@@ -12,6 +12,7 @@ from slas.services.budgets import work_out_budgets
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
 from slas.services.incidents import comment_incident, correct_cause
+from slas.services.mailing import save_schedule
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
 from slas.services.upkeep import request_window
@@ -20,7 +21,7 @@ from tests.slas.factories import make_contract, segment
 
 
 def write_slas(site: Site, hostile: Sequence[str], make_person: Callable[..., Any]) -> None:
-    """Contract `hostile`, and window, outage, dispute and report 1."""
+    """Contract `hostile`, and window, outage, dispute, report and schedule 1."""
     words = " ".join(text for text in hostile if text.isprintable())  # others are refused
     now = datetime.now(UTC)
     first, gap, again = (f"{now - timedelta(days=days):%Y-%m-%dT00:00}" for days in (90, 70, 60))
@@ -46,6 +47,9 @@ def write_slas(site: Site, hostile: Sequence[str], make_person: Callable[..., An
     attach_file(**who, dispute=claim, name=hostile[0], body=words.encode())
     with scope(TEST):
         contract = version.contract
+    desk = {"provider": site.provider.slug, "name": words[:100], "address": "desk@probe.example"}
+    values = {"contract": "hostile", "each": "month", "lives": ["provisional"], "recipients": [desk]}
+    save_schedule(**boss, values=values)
     ask_for_report(actor=TEST, rights=everything(), contract=contract, period=f"{now:%Y-%m}")
     make_wanted()
     work_out_budgets()

@@ -12,6 +12,7 @@ from sites.models import Site
 from slas.models import Incident
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
+from slas.services.mailing import save_schedule
 from slas.services.report_files import make_files
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
@@ -20,7 +21,7 @@ from tests.conftest import everything
 from tests.slas.factories import NOVEMBER, TEST, make_contract, objective, segment, states, tenures
 from tests.slas.signing import signer_of_files
 
-SLAS = ("/api/v1/maintenance", "/api/v1/contracts", "/api/v1/outages", "/api/v1/disputes", "/api/v1/reports")
+SLAS = ("/api/v1/maintenance", "/api/v1/contracts", "/api/v1/outages", "/api/v1/disputes", "/api/v1/report")
 
 
 def ready_for(operation: str, site: Site, make_person: Callable[..., Any]) -> None:
@@ -66,8 +67,12 @@ def _report(operation: str, site: Site) -> None:
     states(site, "availability", (begin, "unknown"))
     terms = [objective(scope="pooled", burden="open")]
     made = make_contract(segment(site.provider, begins=begin.isoformat(), objectives=terms))
-    if operation == "make_report":
+    if operation in {"make_report", "create_report_schedule"}:
         return
+    if operation.endswith(("schedule", "mails", "schedules")):
+        desk = {"provider": site.provider.slug, "address": "desk@ours.example"}
+        values = {"contract": "shops", "each": "month", "lives": ["final"], "recipients": [desk]}
+        save_schedule(actor=TEST, rights=everything(), values=values)
     with scope(TEST):
         contract = made.contract
     ask_for_report(actor=TEST, rights=everything(), contract=contract, period="2025-01")

@@ -335,5 +335,5 @@ class TestDeriving:
         for count in (1, 3):
             for _ in range(count):
                 states(make_site(provider=provider), "availability", (at(0), "up"), (at(1), "down"), (at(2), "up"))
-            with django_assert_num_queries(17):
+            with django_assert_num_queries(21):
                 assert derive_due() == count

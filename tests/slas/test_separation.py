@@ -13,6 +13,7 @@ from slas.services.deciding import decide_dispute
 from slas.services.deriving import derive_due
 from slas.services.disputes import attach_file, file_dispute
 from slas.services.incidents import acknowledge_incident, correct_cause
+from slas.services.mailing import save_schedule
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
 from slas.services.scorecards import keep_scorecards
@@ -28,8 +29,10 @@ TABLES = [
     *("slas_dispute", "slas_disputestep", "slas_disputefile", "slas_adjustment"),
     *("slas_report", "slas_reportrevision", "slas_reportpart", "slas_reportline", "slas_reportfile", "slas_decision"),
     *("slas_latencyday", "slas_sitesync"),
+    *("slas_mailschedule", "slas_mailrecipient", "slas_maildelivery", "slas_outboxevent"),
 ]
 JOINED = {"slas_contract", "slas_contractversion", "slas_incident", "slas_report", "slas_reportrevision"}
+JOINED |= {"slas_mailschedule"}
 
 
 @pytest.fixture
@@ -61,6 +64,9 @@ def two(make_provider: Any, make_site: Any, access: Any) -> tuple[Any, Any]:
     with scope(TEST):
         contracts = list(Contract.objects.all())
     for contract in contracts:
+        desk = {"provider": contract.slug.removeprefix("with-"), "address": f"desk@{contract.slug}.example"}
+        values = {"contract": contract.slug, "each": "month", "lives": ["provisional"], "recipients": [desk]}
+        save_schedule(actor=manager[0], rights=manager[1], values=values)
         ask_for_report(actor=TEST, rights=everything(), contract=contract, period="2026-11")
     make_wanted()
     rows(

@@ -216,6 +216,7 @@ def _people(notes: _Notes, providers: Mapping[str, int], password: str) -> None:
                 username=user.name,
                 password=password,
                 role=user.role,
+                email=f"{user.name}@{f'{user.provider}.example' if user.provider else MAIL_DOMAIN}",
                 provider_id=providers[user.provider] if user.provider else None,
             )
     notes.put("password_sha256", digest)

@@ -77,6 +77,10 @@ PROTECTED = {
     "slas_incidentnote": (ADD, ADD),
     "slas_incidentspan": (ADD, READ),
     "slas_latencyday": (ADD, READ),
+    "slas_maildelivery": (KEEP, READ),
+    "slas_mailrecipient": (ALL, READ),
+    "slas_mailschedule": (KEEP, READ),
+    "slas_outboxevent": (ALL, ADD),
     "slas_report": (KEEP, READ),
     "slas_reportfile": (KEEP, READ),
     "slas_reportline": (ADD, READ),
@@ -106,7 +110,7 @@ JOINED = {
     *("standards_ring", "standards_ringstandard", "standards_standard"),
     *("rollouts_rollout", "rollouts_wave"),
     *("slas_contract", "slas_contractversion", "slas_incident"),
-    *("slas_report", "slas_reportrevision"),
+    *("slas_report", "slas_reportrevision", "slas_mailschedule"),
 }
 
 # Outside row-level security: what a Scope is made from, and what names no site. Table: role and what it may do.
@@ -177,7 +181,7 @@ def test_policies_say_the_same_for_reading_and_writing():
     found = {(table, name): (qual, check) for table, name, qual, check in rows(query, using=OWNER)}
     assert {found[table, "wide"] for table in PROTECTED} == {("true", "true")}
     for table, column in provider_columns().items():
-        if table in PROTECTED:
+        if table in PROTECTED and table not in JOINED:
             assert found[table, "scoped"] == (as_stored(column), as_stored(column))
     qual, check = found["edge_sites_componentset", "scoped"]
     assert qual == check
@@ -541,3 +545,14 @@ def test_the_deploy_check_refuses_webhooks_to_loopback(settings):
     settings.WEBHOOK_HTTP_LOOPBACK = False
     deploy = {found.id for found in run_checks(tags=["security"], include_deployment_checks=True)}
     assert "kit.E021" not in deploy
+
+
+def test_the_deploy_check_wants_mail_to_go_out_and_passwords_not_in_plain_text(settings):
+    settings.EMAIL_HOST = ""
+    assert "kit.W022" in {one.id for one in run_checks(tags=["security"], include_deployment_checks=True)}
+    settings.EMAIL_HOST, settings.EMAIL_HOST_PASSWORD = "mail.example.com", "secret"
+    for tls, wrong in ((False, True), (True, False)):
+        settings.EMAIL_USE_TLS = tls
+        found = {one.id for one in run_checks(tags=["security"], include_deployment_checks=True)}
+        assert "kit.W022" not in found
+        assert ("kit.E022" in found) == wrong

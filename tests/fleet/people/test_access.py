@@ -24,7 +24,7 @@ SEE = {
 }
 FLEET = {"provider.change", "people.change", "blob.put", "standard.change", "standard.publish", "ring.change"}
 FLEET |= {"rollout.plan", "rollout.run", "webhook.change", "contract.change"}
-FLEET |= {"report.make", "report.decide"}
+FLEET |= {"report.make", "report.decide", "report.schedule"}
 MAY = {
     "viewer": SEE,
     "operator": SEE
@@ -34,7 +34,7 @@ MAY = {
     "manager": SEE
     | {"site.acknowledge", "standard.publish", "rollout.approve", "rollout.hold", "contract.change"}
     | {"outage.acknowledge", "outage.comment", "outage.correct", "maintenance.plan", "maintenance.approve"}
-    | {"dispute.decide", "report.make", "report.decide"},
+    | {"dispute.decide", "report.make", "report.decide", "report.schedule"},
     "admin": SEE
     | {"site.poll", "site.acknowledge", "site.change", "site.enrol", "site.hold", "site.apply"}
     | {"rollout.approve", "rollout.hold"}

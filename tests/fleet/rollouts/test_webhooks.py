@@ -21,6 +21,7 @@ from fleet.rollouts.selectors.webhooks import endpoints_in, get_endpoint, secret
 from fleet.rollouts.services import control, webhooks
 from fleet.rollouts.services.sending import prune
 from fleet.rollouts.services.ticking import tick
+from slas.states import Told
 from tests.conftest import TEST, everything
 from tests.database import OWNER, rows
 from tests.fleet.rollouts.played import Played
@@ -59,7 +60,8 @@ def test_everything_that_happens_to_rollouts_waves_lanes_and_gates_has_a_kind():
         ("gate", Outcome),
     ):
         assert [str(event) for event in events if (thing, event) not in hooks.KINDS] == []
-    assert len(set(hooks.ALL_KINDS)) == len(hooks.KINDS)
+    assert tuple(Told) == hooks.SLA_KINDS
+    assert len(set(hooks.ALL_KINDS)) == len(hooks.KINDS) + len(hooks.SLA_KINDS)
     assert max(map(len, hooks.ALL_KINDS)) <= WebhookDelivery._meta.get_field("kind").max_length
 
 

@@ -1,0 +1,77 @@
+"""Providers side by side, one provider over its contracts, and a group of sites, in words and rows."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from slas.exports.overviews import Compared
+from slas.present.report_lines import places_of
+from slas.present.reports import LIVES, look_of, promise_row, restored_row
+from slas.present.words import MEASURES, span_words
+from slas.reporting.paper import Paper
+from slas.reporting.pooling import Outages, Pooled
+from slas.reporting.saying import sentence_of, verdict_of
+from slas.rounding import percent_2
+from slas.selectors.summaries import Said
+
+
+def comparison_rows(rows: Sequence[Compared]) -> list[dict[str, Any]]:
+    """A row a provider."""
+    return [
+        {
+            "one": row,
+            "measures": [pooled_row(one) for one in row.measures.values()],
+            "outages": outages_row(row.outages),
+            "life": ", ".join(LIVES[life][1].lower() for life in row.lives),
+        }
+        for row in rows
+    ]
+
+
+def pooled_row(one: Pooled) -> dict[str, Any]:
+    """Figures of several as one."""
+    targets = [percent_2(share) for share in one.targets or ()]
+    return {
+        "one": one,
+        "label": MEASURES[one.measure],
+        "verdict": look_of(one.verdict),
+        "target": targets[0] if targets and targets[0] == targets[-1] else None,
+        "targets": targets,
+        "down": span_words(one.totals.down_ms),
+        "unknown": span_words(one.totals.unknown_ms),
+        "excluded": span_words(one.totals.excluded_ms),
+        **{name: percent_2(getattr(one.shares, name)) for name in ("measured", "floor", "ceiling", "coverage")},
+    }
+
+
+def outages_row(one: Outages) -> dict[str, Any]:
+    """How many, and how long in hours."""
+    return {"one": one, "mean": _hours(one.mean_h), "longest": _hours(one.longest_h)}
+
+
+def provider_document(said: Sequence[Said], paper: Paper) -> dict[str, Any]:
+    """A provider over all its contracts: one part after the other, then all its sites."""
+    return {
+        "verdict": look_of(verdict_of(paper)),
+        "sentence": sentence_of(paper),
+        "contracts": [
+            {
+                "report": one.report,
+                "revision": one.revision,
+                "life": LIVES[one.revision.state][1],
+                "verdict": look_of(verdict_of(one.paper)),
+                "sentence": sentence_of(one.paper),
+                "promises": [promise_row(row) for row in one.paper.promises],
+                "restored": [restored_row(row) for row in one.paper.restored],
+                "outages": len(one.paper.lost),
+            }
+            for one in said
+        ],
+        "places": places_of(paper),
+    }
+
+
+def _hours(value: Fraction | None) -> Decimal | None:
+    """Hours as people read them, rounded down at two places."""
+    return percent_2(None if value is None else value / 100)
