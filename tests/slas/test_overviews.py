@@ -127,20 +127,20 @@ def test_providers_stand_side_by_side_on_the_same_objective_and_period(made, sig
 @pytest.mark.parametrize(
     ("asked", "sites"),
     [
-        ({}, {"bad-site", "bad-store", "good-site"}),
-        ({"ring": "canary"}, {"bad-store"}),
-        ({"region": "Nordics"}, {"bad-store"}),
-        ({"label": "tier=1"}, {"bad-store"}),
-        ({"label": "tier=2"}, set()),
-        ({"provider": "good"}, {"good-site"}),
-        ({"provider": "good", "label": "tier=1"}, set()),
-        ({"label": "tier=1\x00"}, {"bad-site", "bad-store", "good-site"}),
+        ({}, ["bad-site", "bad-store", "good-site"]),
+        ({"ring": "canary"}, ["bad-store"]),
+        ({"region": "Nordics"}, ["bad-store"]),
+        ({"label": "tier=1"}, ["bad-store"]),
+        ({"label": "tier=2"}, []),
+        ({"provider": "good"}, ["good-site"]),
+        ({"provider": "good", "label": "tier=1"}, []),
+        ({"label": "tier=1\x00"}, ["bad-site", "bad-store", "good-site"]),
     ],
     ids=str,
 )
 def test_a_group_is_what_it_was_when_the_time_ended(made, signed_in, asked, sites):
     found = lines_of(signed_in("viewer").get("/slas/reports/group/export.csv", asked))
-    assert {row["site"] for row in found} == sites
+    assert sorted({row["site"] for row in found}) == sites
 
 
 def test_a_group_has_figures_of_its_own(made, signed_in):
