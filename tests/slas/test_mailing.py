@@ -7,6 +7,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from email.message import Message
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,9 +25,11 @@ from slas.services.mail_log import MAILER, claim, record_told
 from slas.services.mail_log import Told as Tried
 from slas.services.mailing import delete_schedule, save_schedule, send_again, switch_schedule
 from slas.services.posting import send_due
+from slas.services.report_files import make_files
 from slas.services.report_making import keep_reports, make_wanted
 from tests.database import OWNER, rows, value
 from tests.slas.factories import TEST, states
+from tests.slas.signing import signer_of_files
 from tests.slas.smtp import Server, smtp_server
 from tests.slas.test_reports import LAST, ask, at, derive, promised  # noqa: F401  (a fixture)
 
@@ -67,9 +70,15 @@ def schedule(who: Any, *recipients: Any, row: Any = None, **values: Any) -> Mail
     return save_schedule(actor=who[0], rights=who[1], values=given, schedule=row)
 
 
+def settle() -> None:
+    """Make what is wanted; its signed documents never come, and no mail waits for them."""
+    make_wanted()
+    rows("UPDATE slas_reportfile SET due_at = NULL", using=OWNER)
+
+
 def make() -> Report:
     report = ask()
-    make_wanted()
+    settle()
     return report
 
 
@@ -140,6 +149,35 @@ def test_everybody_gets_one_mail_and_a_provider_its_own_part(boss, smtp: Server)
     assert {row[2].value for row in book["Sites"].iter_rows(min_row=2)} == {"good-site"}
 
 
+def test_a_mail_waits_for_the_signed_documents_that_are_being_made_and_takes_them_along(boss, smtp: Server, tmp_path):
+    schedule(boss, BOSS, DESK)
+    ask()
+    make_wanted()
+    assert send_due() == 0
+    with signer_of_files(tmp_path):
+        make_files()
+    assert send_due() == 2
+    names = {
+        to: [part.get_filename() for part in smtp.of(to)[0].iter_attachments()]  # type: ignore[attr-defined]
+        for to in ("boss@merrow.example", "desk@bad.example")
+    }
+    book = f"shops-{LAST}-r1.xlsx"
+    bad, good = (f"shops-{slug}-{LAST}-r1.pdf" for slug in ("bad", "good"))
+    assert names == {"boss@merrow.example": [book, bad, good], "desk@bad.example": [book, bad]}
+    (kept,) = rows("SELECT sha256 FROM slas_reportfile WHERE kind = 'pdf' ORDER BY id LIMIT 1", using=OWNER)[0]
+    sent = {sha256(part.get_content()).hexdigest() for part in smtp.of("desk@bad.example")[0].iter_attachments()}  # type: ignore[attr-defined]
+    assert kept in sent
+
+
+def test_a_mail_waits_for_them_no_longer_than_ten_minutes(boss, smtp: Server):
+    schedule(boss, DESK)
+    ask()
+    make_wanted()
+    assert send_due() == 0
+    rows("UPDATE slas_maildelivery SET made_at = now() - interval '11 min'", using=OWNER)
+    assert send_due() == 1
+
+
 def test_a_restated_one_says_what_changed(boss, smtp, promised, make_site):  # noqa: F811
     schedule(boss, BOSS, GOOD)
     make()
@@ -152,7 +190,7 @@ def test_a_restated_one_says_what_changed(boss, smtp, promised, make_site):  # n
     derive()
     rows("UPDATE slas_report SET due_at = now()", using=OWNER)
     assert keep_reports() == 1
-    make_wanted()
+    settle()
     assert send_due() == 2
     first, second = smtp.of("boss@merrow.example")
     assert "(restated)" in str(second["Subject"])
@@ -171,7 +209,7 @@ def test_only_what_is_wanted_is_mailed(boss, promised, settings, smtp):  # noqa:
     settings.REPORT_GRACE_H = 8000
     rows("UPDATE slas_report SET state = 'provisional'", using=OWNER)
     ask()
-    make_wanted()
+    settle()
     assert len(log()) == 1
 
 
@@ -183,7 +221,7 @@ def test_a_quarter_is_made_for_who_has_it_mailed(boss, promised, smtp):  # noqa:
     rows("UPDATE slas_segment SET begins = begins - interval '120 days'", using=OWNER)
     keep_reports()
     assert value("SELECT count(*) FROM slas_report WHERE period LIKE '%%-Q%%'", using=OWNER) == 1
-    while make_wanted():
+    while settle():
         pass
     with scope(TEST):
         assert {one.revision.report.period[4:6] for one in MailDelivery.objects.all()} == {"-Q"}

@@ -411,7 +411,7 @@ def _differs_by_the_12th_and_the_31st(report: Report) -> None:
         told = revision_of(report, 2)
     assert told is not None
     nords, sueds = (part.diff for part in told.parts)
-    assert nords == {"causes": [], "promises": [], "sites": []}
+    assert nords == {"causes": [], "promises": [], "sites": [], "counted": [], "offers": []}
     assert sueds is not None
     gained = {"excluded": 180 * M, "unknown": -119 * M, "down": -121 * M, "up": 60 * M}
     assert [(one["measure"], one["slug"], one["ms"]) for one in sueds["sites"]] == [("availability", "dock", gained)]
