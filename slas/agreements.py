@@ -17,7 +17,7 @@ from slas.terms import Terms, terms_in
 
 RULE_VERSION: Final = 1
 MAX_SEGMENTS: Final = 200
-_TERMS: Final = ("objectives", "calendar", "maintenance", "excluded_causes", "includes_link")
+_TERMS: Final = ("objectives", "calendar", "maintenance", "excluded_causes", "includes_link", "freezes")
 _MOST_FEE: Final = Decimal(10) ** 12
 
 

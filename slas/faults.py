@@ -122,6 +122,18 @@ class Reader:
             self.fault(name, "Write a moment like 2026-11-01T00:00.")
             return None
 
+    def day(self, name: str) -> date | None:
+        """A date; None where it is none, which is a fault. The last of all days has no end, and is none either."""
+        found = self.take(name)
+        try:
+            read = date.fromisoformat(found)
+            if read < date.max:
+                return read
+        except (TypeError, ValueError):
+            pass
+        self.fault(name, "Write a date like 2026-12-24.")
+        return None
+
     def dates(self, name: str) -> frozenset[date]:
         """A list of dates."""
         found = []

@@ -45,7 +45,7 @@ def span_of(text: str, zone: str) -> tuple[datetime, datetime]:
         raise PeriodError("The last day comes before the first.")
     if (last - first).days >= MOST_DAYS:
         raise PeriodError(f"That is more than {MOST_DAYS} days.")
-    begin, end = (_midnight(day, zone) for day in (first, last + timedelta(days=1)))
+    begin, end = (midnight(day, zone) for day in (first, last + timedelta(days=1)))
     return begin, end
 
 
@@ -54,7 +54,7 @@ def days_between(begin: datetime, end: datetime, zone: str) -> list[tuple[dateti
     found: list[tuple[datetime, datetime]] = []
     day = begin.astimezone(ZoneInfo(zone)).date() - timedelta(days=1)
     while True:
-        first, last = (_midnight(at, zone) for at in (day, day + timedelta(days=1)))
+        first, last = (midnight(at, zone) for at in (day, day + timedelta(days=1)))
         if last > end:
             return found
         if first >= begin:
@@ -93,5 +93,6 @@ def is_quarter(period: str) -> bool:
     return re.search(QUARTER, period) is not None
 
 
-def _midnight(day: date, zone: str) -> datetime:
+def midnight(day: date, zone: str) -> datetime:
+    """When a day begins in a zone, in UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)

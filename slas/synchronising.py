@@ -8,7 +8,7 @@ from slas.engine import Verdict
 from slas.measuring import reached
 from slas.offers import Offer, Origin
 from slas.settlement import Settled
-from slas.spans import Spans
+from slas.spans import Span, Spans
 from slas.survival import percentiles
 from slas.terms import Objective, Terms
 from slas.version_sync import Outcome, Owner, Split, Sync, split
@@ -62,15 +62,19 @@ class Synchronised:
         return Fraction(self.on_time, decided) if decided else None
 
 
-def row_of(terms: Terms, objective: Objective, offer: Offer, under: Under, as_of: int) -> Row | None:
+def row_of(
+    terms: Terms, objective: Objective, offer: Offer, under: Under, as_of: int, *, frozen: Iterable[Span] = ()
+) -> Row | None:
     """What became of an offer as far as the site was under the segment; None where nobody names a deadline.
 
     Whoever takes a site over has its own start; what was not proven before the hand-over is not proven under it.
+    `frozen` is when the contract has nobody change anything.
     """
     deadline = objective.limit if objective.limit is not None else offer.deadline_h
     if deadline is None:
         return None
     spans = [*offer.spans, *((begin, end, Owner.NETWORK) for begin, end in under.unreachable)]
+    spans += [(begin, end, Owner.FREEZE) for begin, end in frozen]
     until = min(as_of, under.end)
     sync = Sync(
         offer.published,

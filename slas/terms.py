@@ -71,14 +71,24 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Days, both ends included, on which nobody changes what sites run: no time of a version is anybody's then."""
+
+    name: str
+    first: date
+    last: date
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
-    """Everything that a segment promises."""
+    """Everything that a segment promises. Days of freezes are those of the contract's clock."""
 
     objectives: tuple[Objective, ...]
     hours: Hours | None
     upkeep: Upkeep
     excluded_causes: frozenset[Cause]
     includes_link: bool
+    freezes: tuple[Freeze, ...] = ()
 
     def rules(self, objective: Objective) -> Rules:
         """What the engine must know to classify time."""
@@ -111,6 +121,7 @@ def terms_in(reader: Reader) -> Terms:
         _upkeep(reader.inside("maintenance")),
         reader.names("excluded_causes", Cause, EXCLUDED),
         _flag(reader, "includes_link"),
+        tuple(found for one in reader.each("freezes", most=50) if (found := _freeze(one)) is not None),
     )
 
 
@@ -266,6 +277,16 @@ def _upkeep(reader: Reader) -> Upkeep:
     cap_h = None if reader.take("cap_h") is None else reader.number("cap_h", least=_ZERO, most=_YEAR_H)
     reader.end()
     return Upkeep(str(counts), notice_h, cap_h, str(per))
+
+
+def _freeze(reader: Reader) -> Freeze | None:
+    name, first, last = reader.text("name", most=100, least=1), reader.day("first"), reader.day("last")
+    reader.end()
+    if first is None or last is None:
+        return None
+    if last < first:
+        reader.fault("last", "It ends before it begins.")
+    return Freeze(name, first, last)
 
 
 def _flag(reader: Reader, name: str) -> bool:

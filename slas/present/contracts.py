@@ -103,6 +103,7 @@ def _rules(terms: Terms) -> list[str]:
     found.append(f"Outages by {causes} do not count." if causes else "Outages count whatever their cause.")
     if terms.includes_link:
         found.append("The link to the sites is the provider's, too.")
+    found += [f"Change freeze, {one.name}: from {one.first} to {one.last}, both included." for one in terms.freezes]
     return [_hours(terms), *found]
 
 

@@ -144,6 +144,8 @@ def _segment(path: str, value: Mapping[str, Any], zone: str, providers: Choices)
             hint=f"Out of {', '.join(Cause)}."),
         Box(f"{path}.includes_link", "The link is the provider's, too", "on" if value.get("includes_link") else "",
             "check"),
+        Box(f"{path}.freezes", "Change freezes", _freezes(value.get("freezes")), "area",
+            hint="One a line, first and last day: 2026-12-20 to 2027-01-06 Christmas"),
         Box(f"{path}.calendar", "Service hours", "hours" if calendar is not None else "", "select",
             [("", "always"), ("hours", "those below")]),
         Box(f"{path}.calendar.timezone", "On the clock of", _text(hours.get("timezone", "site")),
@@ -214,6 +216,11 @@ def capped_words(target: str) -> str:
     return (
         f"At this target all being down burns {most} times as fast as allowed: alerts at {usual} are capped to {most}."
     )
+
+
+def _freezes(found: Any) -> str:
+    lines = ((_text(one.get(name)) for name in ("first", "last", "name")) for one in _dicts(found))
+    return "\n".join(f"{first} to {last} {name}" for first, last, name in lines)
 
 
 def _tiers(found: Any) -> str:

@@ -41,8 +41,17 @@ def _segment_in(given: Mapping[str, str], path: str) -> dict[str, Any]:
     found["maintenance"]["cap_h"] = get("maintenance.cap_h") or None
     found["excluded_causes"] = _words(get("excluded_causes"))
     found["includes_link"] = bool(get("includes_link"))
+    freezes = [_freeze_in(line) for line in get("freezes").splitlines() if line.strip()]
+    if freezes:
+        found["freezes"] = freezes
     found["calendar"] = _hours_in(get) if get("calendar") else None
     return found
+
+
+def _freeze_in(line: str) -> dict[str, str]:
+    first, _, rest = line.strip().partition(" to ")
+    last, _, name = rest.strip().partition(" ")
+    return {"first": first.strip(), "last": last, "name": name.strip()}
 
 
 def _hours_in(get: Any) -> dict[str, Any]:

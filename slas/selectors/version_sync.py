@@ -7,7 +7,7 @@ of it is what is known at `as_of`.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -18,11 +18,12 @@ from fleet.kit.tenancy import DEFAULT
 from slas.models import Contract
 from slas.offers import Offer
 from slas.outages import AVAILABILITY
+from slas.periods import midnight
 from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
-from slas.spans import Spans
+from slas.spans import Spans, union
 from slas.states import Measure
 from slas.synchronising import Row, Synchronised, Under, row_of, synchronised
-from slas.terms import Objective
+from slas.terms import Objective, Terms
 from slas.upkeep import ms
 
 _EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -71,13 +72,14 @@ def version_sync_of(contract: Contract, begin: datetime, end: datetime, as_of: d
     facts = _Facts(sorted({place.site_id for place in places}), begin, as_of)
     found = []
     for segment, terms, objective in promised:
+        frozen = _frozen(terms, version.zone)
         rows: list[Row] = []
         named: dict[int, Covered] = {}
         for place in places:
             if place.segment_id != segment.pk:
                 continue
             for offer, under in facts.offers(place, begin, end):
-                row = row_of(terms, objective, offer, under, ms(as_of))
+                row = row_of(terms, objective, offer, under, ms(as_of), frozen=frozen)
                 if row is not None:
                     rows.append(row)
                     named[place.site_id] = place
@@ -118,6 +120,11 @@ class _Facts:
             if ms(begin) <= counts_at < min(ms(end), ms(place.end)) and not is_over:
                 found.append((offer, Under(place.site_id, eligible, ms(place.end), self._away[place.site_id])))
         return found
+
+
+def _frozen(terms: Terms, zone: str) -> Spans:
+    days = ((midnight(one.first, zone), midnight(one.last + timedelta(days=1), zone)) for one in terms.freezes)
+    return union((ms(begin), ms(end)) for begin, end in days)
 
 
 def _merged(places: Sequence[Covered]) -> list[Covered]:

@@ -1,6 +1,6 @@
 """What people may agree on: every fault at once, each as a sentence at its place."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,7 +12,7 @@ from slas.calendars import open_spans
 from slas.currencies import PLACES
 from slas.settlement import Burden, Tier
 from slas.states import Cause
-from slas.terms import calendar_of
+from slas.terms import Freeze, calendar_of
 from tests.slas.factories import agreement, objective, segment
 
 PROVIDERS = {"nord": 1, "sued": 2}
@@ -49,6 +49,7 @@ def test_a_whole_agreement_is_read_exactly():
             maintenance={"counts": "counts_as_up", "notice_h": "72", "cap_h": "8", "cap_per": "quarter"},
             excluded_causes=["workload"],
             includes_link=True,
+            freezes=[{"first": "2026-12-20", "last": "2027-01-06", "name": "Christmas"}],
         ),
         segment("sued", begins="2026-11-16T00:00"),
         zone="Europe/Berlin",
@@ -67,6 +68,7 @@ def test_a_whole_agreement_is_read_exactly():
     )
     assert (first.fee, first.currency, first.rule_version) == (Decimal("1200.00"), "EUR", 1)
     assert (second.provider_id, second.begins, second.ends) == (2, datetime(2026, 11, 15, 23, tzinfo=UTC), None)
+    assert first.terms.freezes == (Freeze("Christmas", date(2026, 12, 20), date(2027, 1, 6)),)
     available, restored, latency = first.terms.objectives
     assert available.target == Fraction(995, 1000)
     assert available.burden is Burden.PROVIDER
@@ -226,3 +228,13 @@ def test_times_that_a_switch_of_clocks_doubles_or_drops():
 
 def test_currencies_have_their_places():
     assert (PLACES["EUR"], PLACES["JPY"], PLACES["KWD"], len(PLACES)) == (2, 0, 3, 156)
+
+
+def test_odd_freezes_are_refused():
+    good = {"first": "2026-12-20", "last": "2027-01-06", "name": "Christmas"}
+    assert of(freezes=[good]) == {}
+    assert of(freezes=[good | {"last": "2026-12-19"}]) == {"freezes.0.last": "It ends before it begins."}
+    odd = of(freezes=[good | {"first": "yesterday", "last": "9999-12-31", "name": "", "zone": "UTC"}])
+    assert odd["freezes.0.first"] == odd["freezes.0.last"] == "Write a date like 2026-12-24."
+    assert set(odd) == {f"freezes.0.{name}" for name in ("first", "last", "name", "zone")}
+    assert of(freezes="Christmas") == {"freezes": "This is a list of at most 50."}

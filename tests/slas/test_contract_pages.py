@@ -29,6 +29,7 @@ FULL = segment(
     maintenance={"counts": "counts_as_up", "notice_h": "72", "cap_h": "8", "cap_per": "quarter"},
     excluded_causes=["workload"],
     includes_link=True,
+    freezes=[{"first": "2026-12-20", "last": "2027-01-06", "name": "Christmas to Epiphany"}],
     calendar={
         "timezone": "site",
         "weekly": {"mon": [["09:00", "12:00"], ["13:00", "17:00"]], "sun": [["00:00", "24:00"]]},

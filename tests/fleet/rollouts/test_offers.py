@@ -224,6 +224,18 @@ def test_late_pending_and_on_time_are_told_apart(play: Play) -> None:
     assert (found.on_time, found.late, found.pending, found.share, found.verdict) == (0, 2, 0, Fraction(0), "MISSED")
 
 
+def test_days_on_which_the_contract_freezes_changes_are_nobodys(play: Play) -> None:
+    """Sent three hours ago, of which all that lies within the frozen days: the provider is charged for nothing."""
+    it = play(1).run()
+    today = datetime.now(UTC).date()
+    days = {"first": str(today - timedelta(days=1)), "last": str(today + timedelta(days=1)), "name": "stocktaking"}
+    find = promised(it, freezes=[days])
+    now = shift(it, published=6, sent=3)
+    (row,) = find(now).found.rows
+    assert (row.split.freeze_ms, row.split.operator_ms, row.split.charged_ms) == (6 * H, 0, 0)
+    assert row.split.verdict == "pending"
+
+
 @pytest.mark.parametrize(("includes_link", "verdict"), [(False, "pending"), (True, "late")])
 def test_a_site_that_is_away_is_late_only_where_the_contract_has_the_link(
     play: Play, includes_link: bool, verdict: str
