@@ -14,8 +14,11 @@ from slas.periods import month_of, month_text
 from slas.rounding import percent_2
 from slas.selectors.reports import MOST_MONTHS, reports_in
 from slas.selectors.scorecards import cards_in
+from slas.states import Measure
 
 _FIGURES: Final = ("measured", "floor", "target")
+# What is a share, so that it can be drawn beside the share that was promised; hours and milliseconds are in reports.
+_DRAWN: Final = frozenset({Measure.AVAILABILITY, Measure.REACHABILITY, Measure.VERSION_SYNC})
 
 
 class Point(NamedTuple):
@@ -58,7 +61,7 @@ def trends_in(who: Scope, months: Iterable[str], *, contract: str = "", provider
 
     cards = cards_in(who, listed).filter(**_narrowed("contract__slug", contract, "provider__slug", provider))
     for card in cards:
-        for row in card.lines:
+        for row in (line for line in card.lines if line["measure"] in _DRAWN):
             put(card.provider, row, _of_card(row), card.contract, card.month)
     for part, revision, rows in _said(who, listed, contract, provider):
         for row in rows:
@@ -77,9 +80,11 @@ def _said(who: Scope, months: list[str], contract: str, provider: str) -> Iterab
         newest[revision.report_id] = revision
     by_id = {one.pk: one for one in newest.values()}
     parts = ReportPart.objects.filter(revision__in=by_id, **_narrowed("provider__slug", provider))
-    rows = list(parts.values_list("revision", "provider", "data__promises"))
-    providers = Provider.objects.in_bulk({owner for _, owner, _ in rows})
-    return [(providers[owner], by_id[revision], promises) for revision, owner, promises in rows]
+    rows = list(parts.values_list("revision", "provider", "data__promises", "data__synced"))
+    providers = Provider.objects.in_bulk({owner for _, owner, *_ in rows})
+    return [
+        (providers[owner], by_id[revision], [*promises, *(synced or ())]) for revision, owner, promises, synced in rows
+    ]
 
 
 def _narrowed(*pairs: str) -> dict[str, str]:
@@ -88,10 +93,13 @@ def _narrowed(*pairs: str) -> dict[str, str]:
 
 def _of_card(row: Mapping[str, Any]) -> Point:
     measured, floor, target = (None if row[name] is None else Decimal(row[name]) for name in _FIGURES)
+    if row["measure"] == Measure.VERSION_SYNC and row["floor_4"] is not None:
+        measured = percent_2(Fraction(row["floor_4"]) / 100)
     return Point(measured, floor, target, row["verdict"], 0)
 
 
 def _of_report(row: Mapping[str, Any], revision: int) -> Point:
-    shares = (row["shares"]["measured"], row["shares"]["floor"], row["target"])
+    measures = row["shares"] if "shares" in row else {"measured": row["share"], "floor": None}
+    shares = (measures["measured"], measures["floor"], row["target"])
     measured, floor, target = (percent_2(None if share is None else Fraction(share)) for share in shares)
     return Point(measured, floor, target, row["verdict"], revision)

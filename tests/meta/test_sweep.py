@@ -696,9 +696,11 @@ def test_a_form_with_its_token_is_taken(fleet, make_person):
 
 
 # Methods ----------------------------------------------------------------------------------------------------
-def test_other_methods_are_refused(fleet, signed_in, make_person):
+def test_other_methods_are_refused(fleet, signed_in, make_person, tmp_path):
     client = signed_in("admin")
     _make_report(make_contract(segment("own", begins="2026-01-01T00:00"), slug=OWN[CONTRACT]))
+    with signer_of_files(tmp_path):
+        make_files()
     _mail_reports("own", contract=OWN[CONTRACT])
     _ask_for_window(make_person, "own-site")
     _dispute_every_outage(make_person)

@@ -13,6 +13,7 @@ import pytest
 from openpyxl import load_workbook
 
 from fleet.kit.signing import ReportKeys
+from fleet.kit.tenancy import scope
 from slas.crediting import share_by_count
 from slas.engine import Verdict
 from slas.exports.bundle import payload_of
@@ -22,7 +23,9 @@ from slas.exports.vectors import sync_vectors_of
 from slas.models import Report
 from slas.offers import Offer, Origin
 from slas.reporting.counted import Offered
+from slas.selectors.trends import trends_in
 from slas.services.report_making import keep_reports, make_wanted
+from slas.services.scorecards import keep_scorecards
 from slas.settlement import Burden, Settled, Tier
 from slas.states import Measure, Reach
 from slas.terms import Objective
@@ -31,9 +34,9 @@ from slas.verify import main
 from slas.version_sync import Owner
 from tests.database import OWNER, rows
 from tests.slas import offered
-from tests.slas.factories import make_contract, objective, segment, states, tenures
+from tests.slas.factories import TEST, make_contract, objective, segment, states, tenures
 from tests.slas.test_report_pages import text_of
-from tests.slas.test_reports import BEGIN, END, ask, at, revisions, told
+from tests.slas.test_reports import BEGIN, END, LAST, ask, at, revisions, told
 
 H = 3_600_000
 TIERS = {"tiers": [{"below": "90", "credit": "5"}, {"below": "60", "credit": "25"}]}
@@ -276,3 +279,19 @@ def test_sites_over_the_api_by_page_and_search(made, api_client):
     assert ([one["slug"] for one in rest["items"]], rest["next"]) == (["prompt", "theirs"], None)
     assert [one["slug"] for one in client.get(f"{address}?search=THEI").json()["items"]] == ["theirs"]
     assert client.get(f"{address}?measure=nothing").json()["items"] == []
+
+
+def test_the_trend_draws_the_share_from_cards_and_from_reports(promised):
+    keep_scorecards()
+    with scope(TEST):
+        cards = trends_in(TEST, [LAST])
+    ask()
+    make_wanted()
+    with scope(TEST):
+        reports = trends_in(TEST, [LAST])
+    for trends, revision in ((cards, 0), (reports, 1)):
+        found = [(one.provider.slug, one.measure, *one.points[LAST]) for one in trends]
+        assert found == [
+            ("bad", "version_sync", Decimal("50.00"), None, Decimal("90.00"), "MISSED", revision),
+            ("good", "version_sync", Decimal("100.00"), None, Decimal("90.00"), "MET", revision),
+        ]
