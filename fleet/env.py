@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from email.utils import parseaddr
+from email.utils import getaddresses
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -105,8 +105,8 @@ def dns_name(name: str, default: str) -> str:
 def mailbox(name: str, default: str) -> str:
     """An address that mail may come from: `name@domain`, or `Some Name <name@domain>`. Raises EnvironmentError_."""
     value = text(name, default)
-    _, address = parseaddr(value)
-    if not value.isprintable() or not _ADDRESS.fullmatch(address):
+    found = getaddresses([value])
+    if not value.isprintable() or len(found) != 1 or not _ADDRESS.fullmatch(found[0][1]):
         raise EnvironmentError_(f"{name} must be like Archipelago <reports@example.com>, not {value!r}")
     return value
 
