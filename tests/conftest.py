@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from django.test import Client, override_settings
 from django.utils import timezone
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from fleet.kit.tenancy import Rights, Scope, job
 from fleet.people.models import User
@@ -19,6 +21,10 @@ from fleet.people.selectors import access_of
 from fleet.people.services import make_user, mint_token
 from sites.models import Provider, Site
 from sites.services.sites import create_site
+
+# How soon inputs are made says how busy the machine is, and nothing of the code.
+hypothesis_settings.register_profile("shared", suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("shared")
 
 PASSWORD = "correct-horse-battery"
 TEST = job("test")

@@ -216,10 +216,10 @@ def test_trends_are_drawn_where_they_are_fetched_and_again_in_another_theme(sign
     page = sign_in("admin")
     page.goto("/slas/contracts/shops/")
     canvases = page.locator("#trends [data-trend] canvas")
-    expect(canvases).to_have_count(2, timeout=WAIT_MS)
+    expect(canvases).to_have_count(4, timeout=WAIT_MS)
     expect(page.locator("[data-trend-reading]").first).to_contain_text("99.50 % promised")
     page.evaluate("document.dispatchEvent(new Event('theme:change'))")
-    expect(canvases).to_have_count(2)
+    expect(canvases).to_have_count(4)
     table = page.locator("#trends details").first
     expect(table.get_by_role("cell", name="99.50 %")).to_have_count(0)
     table.locator("summary").click()
