@@ -62,8 +62,9 @@ def _attachments(sending: Sending, paper: Paper) -> list[Attachment]:
     found: list[Attachment] = [(f"{report.contract.slug}-{report.period}-r{number}.xlsx", xlsx_of(paper), XLSX)]
     room = MOST_BYTES - len(found[0][1])
     for row in sending.signed:
-        room -= row.size_bytes or 0
-        if room >= 0:
+        size = row.size_bytes or 0
+        if size <= room:  # one that is too large leaves room for the others
+            room -= size
             name = f"{report.contract.slug}-{row.provider.slug}-{report.period}-r{number}.pdf"
             found.append((name, file_of(row), CONTENT_TYPES[FileKind.PDF]))
     return found
