@@ -186,12 +186,13 @@ function onRange(event) {
   load({ fresh: true });
 }
 
-const later = new Throttle(() => document.hidden || load(), REFRESH_MS);
+const later = new Throttle(() => (document.hidden ? null : load()), REFRESH_MS);
 
 document.addEventListener("click", onRange);
 document.querySelector("[data-zoom-reset]").addEventListener("click", fullSpan);
 document.addEventListener("theme:change", () => samples && draw());
 box.addEventListener("live", () => later.call());
+document.addEventListener("visibilitychange", () => later.call());
 new ResizeObserver(() => {
   drawn.forEach(({ plot, body }) => plot.setSize({ width: body.clientWidth, height: HEIGHT_PX }));
 }).observe(box);

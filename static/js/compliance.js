@@ -88,11 +88,12 @@ function onSpan(event) {
   load();
 }
 
-const later = new Throttle(() => document.hidden || load(), REFRESH_MS);
+const later = new Throttle(() => (document.hidden ? null : load()), REFRESH_MS);
 
 document.addEventListener("click", onSpan);
 document.addEventListener("theme:change", () => samples && draw());
 document.addEventListener("htmx:pushedIntoHistory", load);
 box.addEventListener("live", () => later.call());
+document.addEventListener("visibilitychange", () => later.call());
 new ResizeObserver(() => plot?.setSize({ width: box.clientWidth, height: HEIGHT_PX })).observe(box);
 load();

@@ -8,6 +8,18 @@ export class Fleet {
     this.sites = new Map();
     this.bySlug = new Map();
     this.providers = {};
+    this.meanwhile = null;
+  }
+
+  /** Loads the snapshot that is promised, one at a time; deltas that come before it may be newer: they go on top. */
+  async take(promised) {
+    this.meanwhile = [];
+    try {
+      this.load(await promised);
+      this.apply(this.meanwhile);
+    } finally {
+      this.meanwhile = null;
+    }
   }
 
   /** Replaces everything by a snapshot of /map.json. */
@@ -29,6 +41,7 @@ export class Fleet {
 
   /** Applies deltas `[[id, state, reachability, compliance, since], ...]`; returns the sites that changed. */
   apply(deltas) {
+    if (deltas !== this.meanwhile) this.meanwhile?.push(...deltas);
     const changed = new Set();
     for (const [id, state, reachability, compliance, since] of deltas) {
       const site = this.sites.get(id);

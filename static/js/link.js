@@ -17,7 +17,10 @@ export function linkState(last_message_ms, started_ms, now_ms) {
   return last_message_ms === null ? "connecting" : "live";
 }
 
-/** Collects calls and runs them at once if the last run is `pause_ms` ago, else once, later. */
+/**
+ * Collects calls and runs them at once if the last run began `pause_ms` ago and is over, else once, later. A run may
+ * return a promise: it is over when that is settled, and what is called for meanwhile is run after it.
+ */
 export class Throttle {
   constructor(run, pause_ms, clock = { now: () => performance.now(), later: (f, ms) => setTimeout(f, ms) }) {
     this.run = run;
@@ -25,21 +28,33 @@ export class Throttle {
     this.clock = clock;
     this.last_ms = -Infinity;
     this.waiting = false;
+    this.running = false;
   }
 
   call() {
     if (this.waiting) return;
     const wait_ms = this.last_ms + this.pause_ms - this.clock.now();
-    if (wait_ms <= 0) {
-      this.last_ms = this.clock.now();
-      this.run();
+    if (wait_ms <= 0 && !this.running) {
+      this.start();
       return;
     }
     this.waiting = true;
-    this.clock.later(() => {
-      this.waiting = false;
-      this.last_ms = this.clock.now();
-      this.run();
-    }, wait_ms);
+    this.clock.later(
+      () => {
+        this.waiting = false;
+        this.call();
+      },
+      wait_ms > 0 ? wait_ms : this.pause_ms,
+    );
+  }
+
+  start() {
+    this.last_ms = this.clock.now();
+    const over = this.run();
+    if (!over?.finally) return;
+    this.running = true;
+    over.finally(() => {
+      this.running = false;
+    });
   }
 }

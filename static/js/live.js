@@ -3,15 +3,19 @@
 // Events on document: "live:deltas" (detail: deltas), "live:hints" (detail: hints), "live:resync", "live:state".
 // Elements with data-live="topic:pk ..." get the event "live" when a hint names them. With every new connection, the
 // first too, all of them get it and "live:resync" is emitted: what was said between the drawing of the page and the
-// connection was heard by nobody, and nothing need follow it.
+// connection was heard by nobody, and nothing need follow it. What is said of an element while it is fetched, or while
+// somebody types into it, is fetched after; what could not be fetched is tried again.
 
 import { Throttle, linkState, retryDelay_ms } from "./link.js";
 import { ageText } from "./format.js";
 
 const CHECK_MS = 500;
 const HINT_PAUSE_MS = 1000;
+const AGAIN_MS = 5000;
 
-const throttles = new WeakMap();
+// Elements with an id are known by it: a swap puts another in its place, and what was said meanwhile is due to that one.
+const throttles = { ids: new Map(), elements: new WeakMap() };
+const fetching = new WeakSet();
 let socket = null;
 let attempt = 0;
 let behind = true;
@@ -34,11 +38,23 @@ function isBusy(element) {
 }
 
 function poke(element) {
-  if (!throttles.has(element)) {
-    const fire = () => element.isConnected && !isBusy(element) && element.dispatchEvent(new CustomEvent("live"));
-    throttles.set(element, new Throttle(fire, HINT_PAUSE_MS));
-  }
-  throttles.get(element).call();
+  const [known, key] = element.id ? [throttles.ids, element.id] : [throttles.elements, element];
+  if (!known.has(key)) known.set(key, new Throttle(() => fetchAgain(key), HINT_PAUSE_MS));
+  known.get(key).call();
+}
+
+/** htmx forgets a request that waits for one of an element that is then replaced: so none waits there. */
+function fetchAgain(key) {
+  const element = typeof key === "string" ? document.getElementById(key) : key;
+  if (!element?.isConnected) return;
+  if (isBusy(element) || fetching.has(element)) poke(element);
+  else element.dispatchEvent(new CustomEvent("live"));
+}
+
+function onFetched({ detail: { elt, successful, xhr } }) {
+  fetching.delete(elt);
+  const is_lost = !successful && (xhr.status === 0 || xhr.status >= 500);
+  if (is_lost && elt.matches("[data-live]")) setTimeout(poke, AGAIN_MS, elt);
 }
 
 function pokeHints(hints) {
@@ -129,6 +145,8 @@ function showState(state, now_ms) {
 export function startLive() {
   if (!document.body.dataset.liveUrl) return;
   started_ms = performance.now();
+  document.addEventListener("htmx:beforeSend", (event) => fetching.add(event.detail.elt));
+  document.addEventListener("htmx:afterRequest", onFetched);
   connect();
   setInterval(check, CHECK_MS);
   // A laptop that wakes up should not wait for the next timer.

@@ -2,6 +2,7 @@
 
 import { filterQuery, isOpen, parseFilters, predicate, toggled } from "./filters.js";
 import { Fleet } from "./fleet.js";
+import { Throttle } from "./link.js";
 import { startPicking } from "./picking.js";
 import { toast } from "./toasts.js";
 
@@ -10,14 +11,14 @@ const panel = document.querySelector("#panel");
 const mapElement = document.querySelector("[data-map]");
 const fleet = new Fleet();
 const FLY_MS = 600;
+const RESYNC_MS = 2000;
 
 let map = null;
-let early = [];
+let is_loaded = false;
 let filters = parseFilters(location.search);
 let selected = new URLSearchParams(location.search).get("site");
 
 const paintPicked = startPicking(() => ({ filters, fleet, map }));
-const snapshot = fetchSnapshot();
 const mapModule = import("./map.js");
 
 async function fetchSnapshot() {
@@ -61,7 +62,11 @@ function applyFilters({ fit = false } = {}) {
   paintForm();
   map?.draw(predicate(filters));
   if (fit) map?.fit(fleet.bounds(predicate(filters)), { duration: 500 });
-  for (const part of document.querySelectorAll("[data-with-filters]")) part.dispatchEvent(new CustomEvent("live"));
+  for (const part of document.querySelectorAll("[data-with-filters]")) {
+    // What is being fetched is of the filters before; htmx would fetch after it, and forget to once the part is replaced.
+    window.htmx.trigger(part, "htmx:abort");
+    part.dispatchEvent(new CustomEvent("live"));
+  }
 }
 
 function setUrl(push = true) {
@@ -156,57 +161,29 @@ function wire() {
 }
 
 function onDeltas(event) {
-  if (early) {
-    early.push(...event.detail);
-    return;
-  }
   const changed = fleet.apply(event.detail);
+  if (!is_loaded) return;
   paintFigures();
   map?.change(changed);
-  if (fleet.lacks(event.detail)) resync();
+  if (fleet.lacks(event.detail)) snapshots.call();
 }
 
-let resyncing = false;
-
-/** Takes a new snapshot: what happened while the connection was away, and sites that came or went. */
-async function resync() {
-  if (resyncing) return;
-  resyncing = true;
+/** Takes a snapshot: the first; later what happened while the connection was away, and sites that came or went. */
+async function takeSnapshot() {
   try {
-    fleet.load(await fetchSnapshot());
-    paintFigures();
-    map?.draw();
+    await fleet.take(fetchSnapshot());
   } catch {
-    // The stale banner already says so; the next connection tries again.
-  } finally {
-    setTimeout(() => {
-      resyncing = false;
-    }, 2000);
-  }
-}
-
-async function start() {
-  wire();
-  document.addEventListener("live:deltas", onDeltas);
-  let behind = false;
-  const noteBehind = () => {
-    behind = true;
-  };
-  document.addEventListener("live:resync", noteBehind);
-  try {
-    fleet.load(await snapshot);
-  } catch {
-    toast("danger", "The sites could not be loaded. Reload the page to try again.");
+    // Later on the stale banner already says so; the next connection tries again.
+    if (!is_loaded) toast("danger", "The sites could not be loaded. Reload the page to try again.");
     return;
   }
-  // Deltas that came while the snapshot was under way are applied on top: the last of a site is the newest.
-  fleet.apply(early);
-  early = null;
-  document.removeEventListener("live:resync", noteBehind);
-  document.addEventListener("live:resync", resync);
-  if (behind) resync();
-  page.addEventListener("live", resync);
   paintFigures();
+  if (is_loaded) map?.draw();
+  else await begin();
+}
+
+async function begin() {
+  is_loaded = true;
   paintForm();
   try {
     const { FleetMap } = await mapModule;
@@ -220,4 +197,10 @@ async function start() {
   if (selected) showPanel(selected, { fly_ms: 0 });
 }
 
-start();
+const snapshots = new Throttle(takeSnapshot, RESYNC_MS);
+
+wire();
+document.addEventListener("live:deltas", onDeltas);
+document.addEventListener("live:resync", () => snapshots.call());
+page.addEventListener("live", () => snapshots.call());
+snapshots.call();

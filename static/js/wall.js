@@ -2,11 +2,13 @@
 
 import { predicate, parseFilters } from "./filters.js";
 import { Fleet } from "./fleet.js";
+import { Throttle } from "./link.js";
 import { serverNow_ms } from "./live.js";
 import { LABELS, rankOf } from "./states.js";
 import { stops, nextStop } from "./tour.js";
 
 const SECOND_MS = 1000;
+const RESYNC_MS = 2000;
 const page = document.querySelector("[data-wall]");
 const mapElement = document.querySelector("[data-map]");
 const clock = document.querySelector("[data-wall-clock]");
@@ -17,12 +19,11 @@ let map = null;
 let stop = null;
 let stays_until_ms = 0;
 let paused = false;
-let resyncing = false;
 
-async function loadSnapshot() {
+async function fetchSnapshot() {
   const answer = await fetch(page.dataset.snapshotUrl, { headers: { Accept: "application/json" } });
   if (!answer.ok || answer.redirected) throw new Error(`snapshot: ${answer.status}`);
-  fleet.load(await answer.json());
+  return answer.json();
 }
 
 function inStop(site) {
@@ -54,11 +55,12 @@ function tick() {
 
 function onDeltas(event) {
   const changed = fleet.apply(event.detail);
+  if (!page.hasAttribute("data-ready")) return;
   map.change(changed);
   paint();
   const worse = changed.filter((site) => rankOf(site.kind) <= rankOf("unreachable"));
   if (worse.length > 0) say(worse);
-  if (fleet.lacks(event.detail)) resync();
+  if (fleet.lacks(event.detail)) snapshots.call();
 }
 
 /** The wall's own headline: what just broke, in large type, until the next one. */
@@ -68,19 +70,13 @@ function say(sites) {
   document.querySelector("[data-wall-news]").textContent = `${first.name} is ${LABELS[first.kind].toLowerCase()}${more}`;
 }
 
-async function resync() {
-  if (resyncing) return;
-  resyncing = true;
+async function takeSnapshot() {
   try {
-    await loadSnapshot();
+    await fleet.take(fetchSnapshot());
     map.draw(everyone);
     paint();
   } catch {
     // Shown by the stale banner; the next connection tries again.
-  } finally {
-    setTimeout(() => {
-      resyncing = false;
-    }, 2000);
   }
 }
 
@@ -91,17 +87,20 @@ function onPause(event) {
   button.setAttribute("aria-pressed", String(paused));
 }
 
+const snapshots = new Throttle(takeSnapshot, RESYNC_MS);
+
 async function start() {
-  const [{ FleetMap }] = await Promise.all([import("./map.js"), loadSnapshot()]);
+  document.addEventListener("live:deltas", onDeltas);
+  const [{ FleetMap }] = await Promise.all([import("./map.js"), fleet.take(fetchSnapshot())]);
   map = new FleetMap(mapElement, fleet);
   mapElement.fleetMap = map;
   await map.ready;
-  document.addEventListener("live:deltas", onDeltas);
-  document.addEventListener("live:resync", resync);
-  page.addEventListener("live", resync);
+  map.draw(everyone);
+  document.addEventListener("live:resync", () => snapshots.call());
+  page.addEventListener("live", () => snapshots.call());
   document.addEventListener("click", onPause);
-  // Deltas between snapshot and listening are healed by asking once more.
-  await resync();
+  // What was hinted at before this page listened is healed by asking once more.
+  snapshots.call();
   goOn();
   setInterval(tick, SECOND_MS);
   page.setAttribute("data-ready", "");

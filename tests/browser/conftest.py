@@ -67,12 +67,16 @@ def sign_in(stage: Stage, chromium: Browser) -> Iterator[SignIn]:
         if message.type in ("error", "warning") and not message.location["url"].endswith("/nothing/"):
             errors.append(message.text)
 
-    def make(username: str = "noc", *, theme: str = "dark", width: int = 1440, height: int = 900) -> Page:
+    def make(
+        username: str = "noc", *, theme: str = "dark", width: int = 1440, height: int = 900, fails: bool = False
+    ) -> Page:
+        """`fails`: the test provokes failures, which a console then speaks of."""
         context = chromium.new_context(viewport={"width": width, "height": height}, base_url=stage.url)
         contexts.append(context)
         context.add_cookies([{"name": "theme", "value": theme, "url": stage.url}])
         page = context.new_page()
-        page.on("console", note)
+        if not fails:
+            page.on("console", note)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto("/accounts/login/")
         page.fill("[name=login]", username)

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import APIResponse, Page, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import SignIn
 from tests.browser.stage import NORTH, SOUTH, Stage
@@ -197,5 +197,60 @@ def test_what_happens_between_the_drawing_of_a_page_and_its_connection_is_shown(
             connection.connect_to_server()
         expect(figure(overview, "down")).to_have_text("1", timeout=WAIT_MS)
         expect(site.locator("#site-live .state").first).to_have_text("Down", timeout=WAIT_MS)
+    finally:
+        stage.settle()
+
+
+def test_what_is_said_of_a_part_while_it_is_fetched_is_shown(stage: Stage, sign_in: SignIn) -> None:
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page = sign_in("noc")
+    page.goto("/sites/north-0/")
+    state = page.locator("#site-live .state").first
+    expect(state).to_have_text("Up", timeout=WAIT_MS)
+    page.wait_for_function("document.documentElement.dataset.link === 'live'")
+    time.sleep(1.5)  # What the new connection caught up with is fetched by now.
+    page.route("**/sites/north-0/?range=*", hold_the_first)
+    try:
+        page.evaluate("document.getElementById('site-live').dispatchEvent(new CustomEvent('live'))")
+        wait_for(lambda: page.wait_for_timeout(50) or held, what="the first fetch")
+        stage.fail("down", stage.sites["Oslo Depot"])
+        stage.wait_for_state("Oslo Depot", "down")
+        page.wait_for_timeout(1500)
+        (route, response) = held[0]
+        route.fulfill(response=response)
+        expect(state).to_have_text("Down", timeout=WAIT_MS)
+    finally:
+        stage.settle()
+
+
+def test_a_part_that_could_not_be_fetched_is_fetched_again(stage: Stage, sign_in: SignIn) -> None:
+    failed: list[str] = []
+
+    def fail_the_first(route: Route) -> None:
+        if failed:
+            route.continue_()
+        else:
+            failed.append(route.request.url)
+            route.fulfill(status=503)
+
+    page = sign_in("noc", fails=True)
+    page.goto("/sites/north-0/")
+    state = page.locator("#site-live .state").first
+    expect(state).to_have_text("Up", timeout=WAIT_MS)
+    page.wait_for_function("document.documentElement.dataset.link === 'live'")
+    time.sleep(1.5)
+    page.route("**/sites/north-0/?range=*", fail_the_first)
+    try:
+        stage.fail("down", stage.sites["Oslo Depot"])
+        stage.wait_for_state("Oslo Depot", "down")
+        expect(state).to_have_text("Down", timeout=WAIT_MS)
+        assert failed
     finally:
         stage.settle()

@@ -90,3 +90,17 @@ test("bounds of nothing are nothing", () => {
   assert.equal(loaded().bounds(() => false), null);
   assert.deepEqual(loaded().bounds(), [7.4, 46.9, 15.4, 59.9]);
 });
+
+test("deltas that come while a snapshot is fetched are newer than it", async () => {
+  const fleet = loaded();
+  let arrive;
+  const taken = fleet.take(new Promise((resolve) => (arrive = resolve)));
+  fleet.apply([[1, "down", "reachable", "unknown", 200]]);
+  arrive(snapshot());
+  await taken;
+  assert.equal(fleet.sites.get(1).kind, "down");
+  await assert.rejects(fleet.take(Promise.reject(new Error("no answer"))));
+  fleet.apply([[1, "up", "reachable", "unknown", 300]]);
+  await fleet.take(Promise.resolve(snapshot()));
+  assert.equal(fleet.sites.get(1).since, 100);
+});

@@ -37,3 +37,24 @@ test("a throttle runs the first call at once and the rest together", () => {
   throttle.call();
   assert.equal(runs, 3);
 });
+
+test("what is called for while a run is under way is run after it", async () => {
+  let now = 0;
+  const later = [];
+  const ends = [];
+  const run = () => new Promise((resolve) => ends.push(resolve));
+  const throttle = new Throttle(run, 1000, { now: () => now, later: (f, ms) => later.push([f, ms]) });
+  throttle.call();
+  now = 1500;
+  throttle.call();
+  throttle.call();
+  assert.deepEqual([ends.length, later.length, later[0][1]], [1, 1, 1000]);
+  now = 2500;
+  later.shift()[0]();
+  assert.deepEqual([ends.length, later.length], [1, 1]);
+  ends[0]();
+  await new Promise((resolve) => setImmediate(resolve));
+  now = 3500;
+  later.shift()[0]();
+  assert.equal(ends.length, 2);
+});
