@@ -49,8 +49,8 @@ def settle(shares: Figures, target: Fraction, burden: Burden, *, decided: Fracti
             return Settled(found, shares.ceiling)
         return Settled(Verdict.MET if decided >= target else Verdict.MISSED, decided)
     figure = shares.floor if burden is Burden.PROVIDER else shares.ceiling
-    assert figure is not None  # there is a verdict
-    return Settled(Verdict.MET if figure >= target else Verdict.MISSED, figure)
+    is_met = found is Verdict.MET if burden is Burden.PROVIDER else found is not Verdict.MISSED
+    return Settled(Verdict.MET if is_met else Verdict.MISSED, figure)
 
 
 def credit_share(settled: Settled, tiers: Sequence[Tier]) -> Fraction:

@@ -17,7 +17,7 @@ from slas.calendars import open_spans
 from slas.measuring import Inputs, pieces_of
 from slas.models import Budget, BurnAlert, Contract, ContractVersion, Segment
 from slas.periods import begin_of
-from slas.selectors.contracts import Covered, covered, version_as_of
+from slas.selectors.contracts import Covered, agreed, covered, segments_in
 from slas.selectors.figures import told_of
 from slas.spans import Span, length
 from slas.states import Measure, Reach
@@ -71,11 +71,11 @@ def budgets_of(contract: Contract, now: datetime) -> Iterator[Watch]:
     The facts of a month, or of the widest window of an alert, are read once; its cost is that of a month's figures.
     Raises NotFound where nothing was agreed yet.
     """
-    version = version_as_of(contract, now)
+    version = agreed(contract, now)
     begin, end = month_of(now, version.zone)
     since = min(begin, now - _WIDEST)
     ahead = _Ahead(version, now, end)
-    for one in told_of(version, since, now, now):
+    for one in told_of(version, segments_in(version), since, now, now):
         assert one.objective.target is not None
         period = (ms(begin), ms(end))
         assert longest(period[1] - period[0], one.objective.target) <= ms(now) - ms(since)
@@ -188,7 +188,7 @@ class _Ahead:
     def of(self, segment: Segment, terms: Terms) -> dict[int, int]:
         found: dict[int, int] = defaultdict(int)
         for place in self._places.get(segment.pk, ()):
-            key = (terms, place.zone, (ms(place.begin), ms(place.end)))
+            key = (terms, place.zone, place.window)
             if key not in self._known:
                 self._known[key] = _open_ms(*key)
             found[place.site_id] += self._known[key]

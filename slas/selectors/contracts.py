@@ -5,19 +5,25 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from django.db import connections
 from django.db.models import Prefetch, QuerySet
 
 from fleet.kit.errors import NotFound
-from fleet.kit.tenancy import DEFAULT, Scope
+from fleet.kit.prepared import prepared
+from fleet.kit.tenancy import Scope
 from slas.models import Contract, ContractVersion, Segment
+from slas.spans import Span
 from slas.terms import Terms, read_terms
+from slas.upkeep import moment_of
+
+# Milliseconds since the epoch, exactly: as a double a moment is right to a quarter of a microsecond.
+MS: Final = "((date_part('epoch', {0}) * 1000000)::int8 / 1000)"
 
 # A site is under a segment while its provider had it and its traits of then fit. A hand-over ends one and begins the
 # other's; the times are the tenures', so nobody targets anything anew.
-COVERED: Final = """
-SELECT t.site_id, g.id, t.slug, t.name, t.time_zone, GREATEST(g.begins, t.valid_from, x.valid_from, %(begin)s),
-    LEAST(g.ends, t.valid_to, x.valid_to, %(end)s)
+COVERED: Final = f"""
+SELECT t.site_id, g.id, t.slug, t.name, t.time_zone,
+    {MS.format("GREATEST(g.begins, t.valid_from, x.valid_from, %(begin)s)")},
+    {MS.format("LEAST(g.ends, t.valid_to, x.valid_to, %(end)s)")}
 FROM slas_segment g
 JOIN edge_sites_sitetenure t ON t.provider_id = g.provider_id
     AND t.valid_from < LEAST(g.ends, %(end)s) AND (t.valid_to IS NULL OR t.valid_to > GREATEST(g.begins, %(begin)s))
@@ -26,21 +32,35 @@ JOIN slas_sitetraits x ON x.site_id = t.site_id
     AND (x.valid_to IS NULL OR x.valid_to > GREATEST(g.begins, t.valid_from, %(begin)s))
 WHERE g.version_id = %(version)s AND g.begins < %(end)s AND (g.ends IS NULL OR g.ends > %(begin)s)
     AND (%(sites)s::int[] IS NULL OR t.site_id = ANY(%(sites)s::int[]))
-    AND x.labels @> %(labels)s::jsonb AND (%(regions)s::text[] = '{}' OR x.region = ANY(%(regions)s::text[]))
+    AND x.labels @> %(labels)s::jsonb AND (%(regions)s::text[] = '{{}}' OR x.region = ANY(%(regions)s::text[]))
 ORDER BY 1, 6
+"""  # noqa: S608  (constants)
+# As plain statements: for a few sites, to have the ORM make its own costs as much as their figures do.
+_VERSION: Final = """
+SELECT v.* FROM slas_contractversion v WHERE v.contract_id = %s AND v.made_at <= %s ORDER BY v.number DESC LIMIT 1
 """
+_SEGMENTS: Final = "SELECT g.* FROM slas_segment g WHERE g.version_id = %s ORDER BY g.begins, g.id"
 
 
 class Covered(NamedTuple):
-    """A site is under a segment over `[begin, end)`; its names and zone are those of then."""
+    """A site is under a segment over a window, in milliseconds; its names and zone are those of then."""
 
     site_id: int
     segment_id: int
     slug: str
     name: str
     zone: str
-    begin: datetime
-    end: datetime
+    window: Span
+
+    @property
+    def begin(self) -> datetime:
+        """When it comes under the segment."""
+        return moment_of(self.window[0])
+
+    @property
+    def end(self) -> datetime:
+        """When it is under it no longer."""
+        return moment_of(self.window[1])
 
 
 def contracts_in(who: Scope) -> QuerySet[Contract]:
@@ -77,6 +97,19 @@ def version_as_of(contract: Contract, as_of: datetime | None = None) -> Contract
     if version is None:
         raise NotFound("Nothing was agreed then.")
     return version
+
+
+def agreed(contract: Contract, as_of: datetime) -> ContractVersion:
+    """As version_as_of(), with nothing read but the version itself: for figures, asked for again and again."""
+    for version in ContractVersion.objects.raw(_VERSION, [contract.pk, as_of]):
+        version.contract = contract
+        return version
+    raise NotFound("Nothing was agreed then.")
+
+
+def segments_in(version: ContractVersion) -> list[Segment]:
+    """Its segments (of the viewer's own providers), in their order, with nothing read but themselves."""
+    return list(Segment.objects.raw(_SEGMENTS, [version.pk]))
 
 
 def terms_of(segment: Segment) -> Terms:
@@ -117,16 +150,19 @@ def covered(
 
     Of some sites only, where those are named.
     """
-    with connections[DEFAULT].cursor() as cursor:
-        cursor.execute(
-            COVERED,
-            {
-                "version": version.pk,
-                "begin": begin,
-                "end": end,
-                "labels": json.dumps(version.labels),
-                "regions": version.regions,
-                "sites": None if site_ids is None else list(site_ids),
-            },
-        )
-        return [Covered(*row) for row in cursor.fetchall() if row[5] < row[6]]
+    rows = prepared(
+        COVERED,
+        {
+            "version": version.pk,
+            "begin": begin,
+            "end": end,
+            "labels": json.dumps(version.labels),
+            "regions": version.regions,
+            "sites": None if site_ids is None else list(site_ids),
+        },
+    )
+    return [
+        Covered(site, segment, slug, name, zone, (since, until))
+        for site, segment, slug, name, zone, since, until in rows
+        if since < until
+    ]

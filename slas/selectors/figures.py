@@ -18,7 +18,7 @@ from slas.calendars import open_spans
 from slas.measuring import NOTHING, History, Inputs, Result, clipped, measure
 from slas.models import Contract, ContractVersion, Segment
 from slas.outages import AVAILABILITY, REACHABILITY
-from slas.selectors.contracts import Covered, covered, terms_of, version_as_of
+from slas.selectors.contracts import MS, Covered, agreed, covered, segments_in, terms_of
 from slas.spans import Span, Spans, meet, union, without
 from slas.states import Kind, Measure
 from slas.terms import Objective, Terms, calendar_of
@@ -28,13 +28,11 @@ AXES: Final = {Measure.AVAILABILITY: AVAILABILITY, Measure.REACHABILITY: REACHAB
 KINDS: Final = {Measure.AVAILABILITY: [Kind.DOWN, Kind.DEGRADED], Measure.REACHABILITY: [Kind.UNREACHABLE]}
 
 _KNOWN: Final = "{0}.recorded_at <= %(as_of)s AND ({0}.superseded_at IS NULL OR {0}.superseded_at > %(as_of)s)"
-# Milliseconds since the epoch, exactly: as a double a moment is right to a quarter of a microsecond.
-_MS: Final = "((date_part('epoch', {0}) * 1000000)::int8 / 1000)"
 # Each site's intervals that begin within the time and the last one from before, which standing rows make the one that
 # lasted into it; one row a site, so that Python's work is by site and not by interval.
 _HISTORY: Final = f"""
-SELECT i.site_id, array_agg({_MS.format("i.valid_from")} ORDER BY i.valid_from, i.id),
-    array_agg({_MS.format("CASE WHEN i.closed_at <= %(as_of)s THEN i.valid_to END")} ORDER BY i.valid_from, i.id),
+SELECT i.site_id, array_agg({MS.format("i.valid_from")} ORDER BY i.valid_from, i.id),
+    array_agg({MS.format("CASE WHEN i.closed_at <= %(as_of)s THEN i.valid_to END")} ORDER BY i.valid_from, i.id),
     string_agg(CASE i.state WHEN 'up' THEN 'u' WHEN 'degraded' THEN 'g' WHEN 'down' THEN 'd' WHEN 'unknown' THEN 'n'
         WHEN 'reachable' THEN 'r' WHEN 'unreachable' THEN 'x' ELSE 'c' END, '' ORDER BY i.valid_from, i.id),
     string_agg(CASE WHEN i.source = 'probe' THEN 'y' ELSE '-' END, '' ORDER BY i.valid_from, i.id)
@@ -54,8 +52,8 @@ GROUP BY i.site_id
 """  # noqa: S608  (constants)
 # Outages with the cause that counted then, of those causes: the newest correction, else the newest by rule.
 _CAUSES: Final = f"""
-SELECT p.site_id, p.provider_id, f.cause, {_MS.format("p.valid_from")},
-    {_MS.format("COALESCE(CASE WHEN p.closed_at <= %(as_of)s THEN p.valid_to END, %(end)s)")}
+SELECT p.site_id, p.provider_id, f.cause, {MS.format("p.valid_from")},
+    {MS.format("COALESCE(CASE WHEN p.closed_at <= %(as_of)s THEN p.valid_to END, %(end)s)")}
 FROM slas_incidentspan p
 CROSS JOIN LATERAL (
     SELECT f.cause FROM slas_finding f
@@ -67,7 +65,7 @@ WHERE p.site_id = ANY(%(sites)s) AND p.kind = ANY(%(kinds)s) AND {_KNOWN.format(
 """  # noqa: S608  (constants)
 # Time of outages that was granted in disputes.
 _GRANTED: Final = f"""
-SELECT a.site_id, a.provider_id, {_MS.format("a.valid_from")}, {_MS.format("a.valid_to")}
+SELECT a.site_id, a.provider_id, {MS.format("a.valid_from")}, {MS.format("a.valid_to")}
 FROM slas_adjustment a
 WHERE a.site_id = ANY(%(sites)s) AND a.kind = ANY(%(kinds)s) AND a.recorded_at <= %(as_of)s
     AND a.valid_from < %(end)s AND a.valid_to > %(begin)s
@@ -76,15 +74,15 @@ WHERE a.site_id = ANY(%(sites)s) AND a.kind = ANY(%(kinds)s) AND a.recorded_at <
 _FEW: Final = 200
 GRANTED: Final = "granted"  # in place of a cause: it is excluded whatever the contract says
 _WINDOWS: Final = f"""
-SELECT x.site_id, w.provider_id, {_MS.format("w.begins")}, {_MS.format("w.ends")}, {_MS.format("w.requested_at")},
-    {_MS.format("w.decided_at")}, w.decided_reason <> ''
+SELECT x.site_id, w.provider_id, {MS.format("w.begins")}, {MS.format("w.ends")}, {MS.format("w.requested_at")},
+    {MS.format("w.decided_at")}, w.decided_reason <> ''
 FROM slas_window w JOIN slas_windowsite x ON x.window_id = w.id
 WHERE x.site_id = ANY(%(sites)s) AND w.begins < %(end)s AND w.ends > %(begin)s AND w.decided_at <= %(as_of)s
     AND (w.state = 'approved' OR w.state = 'cancelled' AND w.cancelled_at > %(as_of)s)
 """  # noqa: S608  (constants)
 _BLIND: Final = f"""
-SELECT {_MS.format("b.valid_from")},
-    {_MS.format("COALESCE(CASE WHEN b.closed_at <= %(as_of)s THEN b.valid_to END, %(end)s)")}
+SELECT {MS.format("b.valid_from")},
+    {MS.format("COALESCE(CASE WHEN b.closed_at <= %(as_of)s THEN b.valid_to END, %(end)s)")}
 FROM slas_centreblind b
 WHERE b.recorded_at <= %(as_of)s AND b.valid_from < %(end)s
     AND (b.valid_to IS NULL OR b.valid_to > %(begin)s OR b.closed_at > %(as_of)s)
@@ -135,24 +133,31 @@ def figures_of(
 
     Raises NotFound where nothing was agreed then.
     """
-    version = version_as_of(contract, as_of)
+    version = agreed(contract, as_of)
     until = min(end, as_of)
-    found = told_of(version, begin, until, as_of, site_ids=site_ids)
+    found = told_of(version, segments_in(version), begin, until, as_of, site_ids=site_ids)
     results = [measure(one.segment.pk, one.terms, one.objective, one.inputs) for one in found]
     return Report(version, begin, max(begin, until), as_of, results)
 
 
 def told_of(
-    version: ContractVersion, begin: datetime, end: datetime, as_of: datetime, *, site_ids: Iterable[int] | None = None
+    version: ContractVersion,
+    segments: Iterable[Segment],
+    begin: datetime,
+    end: datetime,
+    as_of: datetime,
+    *,
+    site_ids: Iterable[int] | None = None,
 ) -> Iterator[Told]:
-    """What the engine is told for each objective of availability and reachability of each segment, in their order."""
+    """What the engine is told for each objective of availability and reachability of the version's segments, in their
+    order."""
     if end <= begin:
         return
     places = covered(version, begin, end, site_ids=site_ids)
     by_segment: dict[int, list[Covered]] = defaultdict(list)
     for place in places:
         by_segment[place.segment_id].append(place)
-    promised = [(segment, terms_of(segment)) for segment in version.segments.all()]
+    promised = [(segment, terms_of(segment)) for segment in segments]
     causes = {cause for _, terms in promised for cause in terms.excluded_causes}
     facts = _Facts(version.zone, begin, end, as_of, sorted({place.site_id for place in places}), sorted(causes))
     for segment, terms in promised:
@@ -199,9 +204,7 @@ class _Facts:
         caps = cap_periods(terms.upkeep, self._zone, self._begin, self._end)
         windows = self._windows_within(caps)
         for place in places:
-            window = (ms(place.begin), ms(place.end))
-            if window[0] >= window[1]:
-                continue
+            window = place.window
             key = (place.site_id, provider)
             asked, found = windows.get(key), causes.get(key)
             active = alive.get(place.site_id, NOTHING).active(window[1])

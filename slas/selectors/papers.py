@@ -38,7 +38,7 @@ def paper_of(
     places: list[Place] = []
     sites: dict[int, str] = {}
     caps: dict[int, Cap] = {}
-    for told in told_of(version, begin, until, as_of):
+    for told in told_of(version, segments.values(), begin, until, as_of):
         part = part_of(told.segment.begins, told.segment.ends, begin, end)
         if not part:
             continue

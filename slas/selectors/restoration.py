@@ -96,7 +96,7 @@ def _objective(
     find = answered if objective.measure is Measure.RESPONSE else restored
     parts: list[Part] = []
     for place in places:
-        window = (ms(place.begin), ms(place.end))
+        window = place.window
         mine = [
             one
             for cause, one in outages.get((place.site_id, segment.provider_id), [])

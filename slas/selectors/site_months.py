@@ -50,7 +50,7 @@ def site_month(report: Report, revision: ReportRevision, slug: str) -> SiteMonth
     version = version_as_of(report.contract, revision.as_of)
     until = max(report.begins, min(report.ends, revision.as_of))
     measured, all_inputs = [], []
-    for told in told_of(version, report.begins, until, revision.as_of, site_ids=sites):
+    for told in told_of(version, version.segments.all(), report.begins, until, revision.as_of, site_ids=sites):
         inputs = [one for one in told.inputs if one.slug == slug]
         all_inputs += inputs
         result = measure(told.segment.pk, told.terms, told.objective, inputs)

@@ -114,11 +114,11 @@ class _Facts:
         """Those that count for a site under a segment in a time."""
         found = []
         for offer in self._offers.get(place.site_id, ()):
-            eligible = max(ms(place.begin), self._active.get(place.site_id, ms(place.end)))
+            eligible = max(place.window[0], self._active.get(place.site_id, place.window[1]))
             counts_at = max(offer.offered, eligible)
             is_over = offer.proven is not None and offer.proven < eligible
-            if ms(begin) <= counts_at < min(ms(end), ms(place.end)) and not is_over:
-                found.append((offer, Under(place.site_id, eligible, ms(place.end), self._away[place.site_id])))
+            if ms(begin) <= counts_at < min(ms(end), place.window[1]) and not is_over:
+                found.append((offer, Under(place.site_id, eligible, place.window[1], self._away[place.site_id])))
         return found
 
 
@@ -130,10 +130,14 @@ def _frozen(terms: Terms, zone: str) -> Spans:
 def _merged(places: Sequence[Covered]) -> list[Covered]:
     """One row where another label, or name, did not end what goes on under the same segment."""
     found: list[Covered] = []
-    for place in sorted(places, key=lambda one: (one.site_id, one.segment_id, one.begin)):
+    for place in sorted(places, key=lambda one: (one.site_id, one.segment_id, one.window)):
         last = found[-1] if found else None
-        if last and (last.site_id, last.segment_id, last.end) == (place.site_id, place.segment_id, place.begin):
-            found[-1] = place._replace(begin=last.begin)
+        if last and (last.site_id, last.segment_id, last.window[1]) == (
+            place.site_id,
+            place.segment_id,
+            place.window[0],
+        ):
+            found[-1] = place._replace(window=(last.window[0], place.window[1]))
         else:
             found.append(place)
     return found

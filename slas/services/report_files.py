@@ -169,7 +169,10 @@ def _bundle(part: ReportPart, keys: ReportKeys) -> bytes:
     report = revision.report
     version = version_as_of(report.contract, revision.as_of)
     until = max(report.begins, min(report.ends, revision.as_of))
-    told = [one._replace(inputs=list(one.inputs)) for one in told_of(version, report.begins, until, revision.as_of)]
+    told = [
+        one._replace(inputs=list(one.inputs))
+        for one in told_of(version, version.segments.all(), report.begins, until, revision.as_of)
+    ]
     ((_, paper),) = whole([part])
     if not _says_the_same(told, paper):
         raise _NeverMade("What it rests on was still being written when it was made; the next revision has its bundle.")

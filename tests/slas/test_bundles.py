@@ -84,7 +84,7 @@ def made(month: Any, tmp_path: Path, settings: Any) -> Any:
         with scope(TEST):
             sites = list(Site.objects.values_list("pk", flat=True))
             payload = files[1] = payload_of(
-                told_of(month, NOVEMBER, DECEMBER, LATER),
+                told_of(month, month.segments.all(), NOVEMBER, DECEMBER, LATER),
                 evidence_of(month, NOVEMBER, DECEMBER, LATER, sites),
                 report={"contract": "shops", "revision": 1},
                 keys=keys,

@@ -21,6 +21,7 @@ from slas.selectors.contracts import (
     written,
 )
 from slas.services.contracts import change_contract, check_agreement, create_contract
+from slas.upkeep import ms
 from tests.conftest import everything
 from tests.database import OWNER, rows
 from tests.slas.factories import (
@@ -228,7 +229,7 @@ def test_after_a_hand_over_the_old_provider_still_sees_what_it_had(make_provider
     changed = update_site(actor=TEST, rights=everything(), site=site, values={"provider_id": sued.pk})
     with scope(Scope(name="n", providers=frozenset({nord.pk}))):
         (own,) = covered(version, NOVEMBER, datetime(2100, 1, 1, tzinfo=UTC))
-    assert (own.site_id, own.end) == (site.pk, changed.updated_at)
+    assert (own.site_id, own.window[1]) == (site.pk, ms(changed.updated_at))
 
 
 def test_who_is_limited_to_a_region_sees_no_contract(make_provider, access):
@@ -273,8 +274,8 @@ def test_a_change_of_labels_counts_from_then_on(make_provider, make_site):
     changed = update_site(actor=TEST, rights=everything(), site=shop, values={"labels": {"kind": "barn"}})
     forever = datetime(2100, 1, 1, tzinfo=UTC)
     with scope(TEST):
-        found = [(one.site_id, one.begin, one.end) for one in covered(version, NOVEMBER, forever)]
-    assert found == [(shop.pk, NOVEMBER, changed.updated_at)]
+        found = [(one.site_id, one.window) for one in covered(version, NOVEMBER, forever)]
+    assert found == [(shop.pk, (ms(NOVEMBER), ms(changed.updated_at)))]
 
 
 def test_a_real_hand_over_leaves_no_moment_uncovered(make_provider, make_site):
