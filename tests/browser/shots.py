@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +12,18 @@ from django.db import connections
 from playwright.sync_api import Browser, Page
 
 from agent.identity import Keys
+from fleet.kit.tenancy import scope
+from fleet.people.models import User
+from fleet.people.selectors import access_of
 from fleet.stack import processes
 from fleet.stack.demo.fleet import control_socket, fleet_file
 from fleet.stack.demo.seed import seed
 from fleet.stack.state import ROOT, State
 from sites.models import Site
+from slas.models import Contract, Incident
+from slas.services.disputes import file_dispute
+from slas.services.reports import ask_for_report
+from slas.services.upkeep import decide_window, request_window
 from tests.browser.conftest import SignIn
 from tests.browser.stage import Stage, slow_passwords
 from tests.conftest import PASSWORD
@@ -27,6 +35,7 @@ FOLDER = ROOT / "shots"
 SITES = 60
 SIZES = ((1440, 900), (390, 844))
 SITE = "zaragoza-shop-1"
+PROVIDER = "provider4"
 SCREENS = {
     "overview": "/",
     "overview-panel": f"/?site={SITE}",
@@ -77,6 +86,13 @@ SCREENS = {
     "sla-outages": "/slas/outages/",
     "sla-outage": "/slas/outages/1/",
     "sla-disputes": "/slas/disputes/?state=all",
+    "sla-contract": "/slas/contracts/meseta-cloud/",
+    "sla-contract-edit": "/slas/contracts/meseta-cloud/edit/",
+    "sla-contract-budget": "/slas/contracts/meseta-cloud/budget/",
+    "sla-window": "/slas/maintenance/1/",
+    "sla-dispute": "/slas/disputes/1/",
+    "sla-report": "/slas/reports/1/",
+    "sla-report-site": f"/slas/reports/1/sites/{SITE}/",
     "sla-reports": "/slas/reports/",
     "sla-reports-beside": "/slas/reports/compare/",
     "sla-reports-group": "/slas/reports/group/?region=DACH",
@@ -112,7 +128,23 @@ FULL_PAGE = {
     "ring",
     "rollout",
     "slas",
+    "sla-contract",
     "sla-contract-new",
+    "sla-contract-edit",
+    "sla-outage",
+    "sla-dispute",
+    "sla-window",
+    "sla-report",
+    "sla-report-site",
+}
+# As the provider of SITE sees its own side.
+OF_PROVIDER = {
+    "provider-overview": "/",
+    "provider-slas": "/slas/",
+    "provider-contract": "/slas/contracts/meseta-cloud/",
+    "provider-report": "/slas/reports/1/",
+    "provider-outage": "/slas/outages/1/",
+    "provider-maintenance": "/slas/maintenance/",
 }
 
 # A day of figures for one site, with half an hour in which nobody measured.
@@ -171,6 +203,36 @@ class Demo(Stage):
         self.run(program)
         wait_for(lambda: query("SELECT count(*) FROM edge_sites_sitestate WHERE shown = 'up'")[0][0] >= SITES, 90)
         self._trouble()
+        self._agree()
+
+    def _agree(self) -> None:
+        """What two sides have to do with each other: maintenance, a dispute, a month's report."""
+        (who, rights), (noc, theirs) = (access_of(User.objects.get(username=name)) for name in (PROVIDER, "noc"))
+        begins = (datetime.now(UTC) + timedelta(days=5)).replace(hour=2, minute=0, second=0, microsecond=0)
+        for title, day in (("New firmware for the routers", 0), ("A second power supply", 4)):
+            window = request_window(
+                actor=who,
+                rights=rights,
+                sites=[SITE],
+                title=title,
+                begins=begins + timedelta(days=day),
+                ends=begins + timedelta(days=day, hours=3),
+            )
+            if day == 0:
+                decide_window(actor=noc, rights=theirs, window=window, approve=True)
+        wait_for(lambda: query("SELECT count(*) FROM slas_incident")[0][0] >= 3, 60)
+        number = query(
+            "SELECT i.id FROM slas_incident i JOIN edge_sites_site s ON s.id = i.site_id WHERE s.slug = %s", SITE
+        )[0][0]
+        with scope(who):
+            outage = Incident.objects.get(pk=number)
+        text = "The site's own electrician had the power off for half an hour; his protocol follows."
+        file_dispute(actor=who, rights=rights, incident=outage, cause="third_party", text=text)
+        who, rights = access_of(User.objects.get(username="manager"))
+        with scope(who):
+            contract = Contract.objects.get(slug="meseta-cloud")
+        ask_for_report(actor=who, rights=rights, contract=contract, period=f"{datetime.now(UTC):%Y-%m}")
+        wait_for(lambda: query("SELECT count(*) FROM slas_reportrevision")[0][0] >= 1, 60)
 
     def _trouble(self) -> None:
         sites = list(Site.objects.using("owner").exclude(slug=SITE).order_by("slug"))
@@ -248,4 +310,10 @@ def test_shots(sign_in: SignIn, chromium: Browser, stage: Stage, theme: str) -> 
         page.context.clear_cookies(name="__Host-session")
         page.goto("/accounts/login/")
         page.screenshot(path=FOLDER / f"sign-in-{theme}-{width}.png")
+        page.context.close()
+        page = sign_in(PROVIDER, theme=theme, width=width, height=height)
+        for name, path in OF_PROVIDER.items():
+            page.goto(path)
+            _settle(page, name)
+            page.screenshot(path=FOLDER / f"{name}-{theme}-{width}.png", full_page=True)
         page.context.close()

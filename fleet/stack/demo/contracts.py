@@ -19,7 +19,9 @@ CREDITS: Final = {
 OBJECTIVES: Final = [
     {"measure": "availability", "target": "99.5", "scope": "pooled", "burden": "provider", "credits": CREDITS},
     {"measure": "reachability", "target": "99", "scope": "pooled", "burden": "open"},
+    {"measure": "version_sync", "target": "95", "limit": "24", "scope": "pooled", "burden": "provider"},
     {"measure": "restoration", "figure": "mttr_h", "limit": "4"},
+    {"measure": "latency", "percentile": 95, "limit": "500", "scope": "pooled"},
 ]
 
 
