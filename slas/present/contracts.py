@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from slas.models import ContractVersion, Segment
-from slas.present.words import BURDENS, MEASURES, SCOPES, trimmed
+from slas.present.words import BURDENS, FROM_STATES, MEASURES, SCOPES, trimmed
 from slas.selectors.contracts import terms_of, written
 from slas.states import Cause
 from slas.terms import EXCLUDED, Objective, Terms
@@ -89,6 +89,8 @@ def objective_words(one: Objective) -> str:
         what = f"at least {_percent(one.target)} %"
     credit = ", ".join(f"below {_percent(tier.below)} %: {_percent(tier.credit)} %" for tier in one.tiers)
     paid = f" Credits of the fee {credit}; at most {_percent(one.cap)} %." if credit else ""
+    if one.measure not in FROM_STATES:
+        return f"{name}: {what}, for {reach}.{paid}"
     degraded = ", degraded counts as down" if one.degraded == "down" else ""
     return f"{name}: {what}, for {reach}; {BURDENS[one.burden]}{degraded}.{paid}"
 

@@ -14,7 +14,7 @@ from slas.budgets import DAY_MS, PAIRS, pairs_for
 from slas.calendars import DAYS
 from slas.currencies import PLACES
 from slas.faults import Fault
-from slas.present.words import BURDENS, MEASURES, SCOPES, trimmed
+from slas.present.words import BURDENS, FROM_STATES, MEASURES, SCOPES, WITHOUT_TARGET, trimmed
 from slas.states import Cause
 from slas.terms import EXCLUDED
 
@@ -138,7 +138,7 @@ def _segment(path: str, value: Mapping[str, Any], zone: str, providers: Choices)
             _COUNTS),
         Box(f"{path}.maintenance.notice_h", "Notice, hours", _text(upkeep.get("notice_h", "0"))),
         Box(f"{path}.maintenance.cap_h", "At most, hours", _text(upkeep.get("cap_h")), hint="Empty: no cap."),
-        Box(f"{path}.maintenance.cap_per", "in", _text(upkeep.get("cap_per", "month")), "select", _PER),
+        Box(f"{path}.maintenance.cap_per", "At most, in", _text(upkeep.get("cap_per", "month")), "select", _PER),
         Box(f"{path}.excluded_causes", "Outages that do not count, by cause",
             ", ".join(map(str, _list(value.get("excluded_causes", [str(one) for one in EXCLUDED])))),
             hint=f"Out of {', '.join(Cause)}."),
@@ -152,7 +152,8 @@ def _segment(path: str, value: Mapping[str, Any], zone: str, providers: Choices)
             hint="site: each site's own."),
         Box(f"{path}.calendar.holidays.country", "Closed on public holidays of", _text(holidays.get("country")),
             hint="A country's two letters, like DE."),
-        Box(f"{path}.calendar.holidays.subdivision", "its part", _text(holidays.get("subdivision")), hint="Like BY."),
+        Box(f"{path}.calendar.holidays.subdivision", "Part of the country", _text(holidays.get("subdivision")),
+            hint="Like BY."),
         Box(f"{path}.calendar.closed", "Closed also on", ", ".join(map(str, _list(hours.get("closed")))),
             hint="Dates like 2026-12-24."),
     ]  # fmt: skip
@@ -164,7 +165,7 @@ def _segment(path: str, value: Mapping[str, Any], zone: str, providers: Choices)
 def _objective(path: str, value: Mapping[str, Any]) -> Part:
     measure, credits = _text(value.get("measure")), _dict(value.get("credits"))
     boxes = [Box(f"{path}.measure", "What is promised", measure, "select", list(MEASURES.items()))]
-    if measure not in {"restoration", "latency"}:
+    if measure not in WITHOUT_TARGET:
         boxes.append(Box(f"{path}.target", "At least, %", _text(value.get("target")), hint="Below 100."))
     if measure == "restoration":
         boxes.append(Box(f"{path}.figure", "Figure", _text(value.get("figure", "mttr_h")), "select", FIGURES))
@@ -189,12 +190,21 @@ def _objective(path: str, value: Mapping[str, Any]) -> Part:
         Box(f"{path}.scope", "Holds for", _text(value.get("scope", "each_site")), "select", list(SCOPES.items())),
         Box(f"{path}.share", "Share of sites, %", _text(value.get("share")), hint="Only for a share of the sites."),
         Box(f"{path}.burden", "Burden of proof", _text(value.get("burden", "open")), "select", list(BURDENS.items())),
-        Box(f"{path}.degraded", "Degraded counts as", _text(value.get("degraded", "up")), "select", [("up", "up"), ("down", "down")]),  # noqa: E501
-        Box(f"{path}.credits.tiers", "Credits", _tiers(credits.get("tiers")), "area", hint="One a line, below: credit, in %: 99.5: 5"),  # noqa: E501
-        Box(f"{path}.credits.cap", "Credits at most, % of the fee", _text(credits.get("cap")), hint="Empty: 100."),
-        Box(f"{path}.burn", "Burn alerts at", ", ".join(_text(one) for one in _list(value.get("burn"))), hint="Four rates, the shortest window first; empty: 14.4, 6, 3, 1."),  # noqa: E501
+        Box(f"{path}.degraded", "Degraded counts as", _text(value.get("degraded", "up")), "select",
+            [("up", "up"), ("down", "down")]),
     ]  # fmt: skip
-    return Part(path, boxes, more, says=capped_words(_text(value.get("target"))) if not value.get("burn") else "")
+    if measure not in WITHOUT_TARGET:
+        more += [
+            Box(f"{path}.credits.tiers", "Credits", _tiers(credits.get("tiers")), "area",
+                hint="One a line, below: credit, in %: 99.5: 5"),
+            Box(f"{path}.credits.cap", "Credits at most, % of the fee", _text(credits.get("cap")), hint="Empty: 100."),
+        ]  # fmt: skip
+    if measure in FROM_STATES:
+        rates = ", ".join(_text(one) for one in _list(value.get("burn")))
+        hint = "Four rates, the shortest window first; empty: 14.4, 6, 3, 1."
+        more.append(Box(f"{path}.burn", "Burn alerts at", rates, hint=hint))
+    watched = measure in FROM_STATES and not value.get("burn")
+    return Part(path, boxes, more, says=capped_words(_text(value.get("target"))) if watched else "")
 
 
 def capped_words(target: str) -> str:

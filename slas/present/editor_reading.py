@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from slas.calendars import DAYS
+from slas.present.words import FROM_STATES, WITHOUT_TARGET
 
 _INDEX: Final = re.compile(r"segments\.(\d{1,3})\.provider")
 
@@ -71,24 +72,28 @@ def _objective_in(given: Mapping[str, str], path: str) -> dict[str, Any]:
     names = ("measure", "target", "scope", "share", "burden", "degraded", "figure", "limit")
     found: dict[str, Any] = {name: given.get(f"{path}.{name}", "").strip() for name in names}
     found = {name: value for name, value in found.items() if value}
-    if found.get("measure") in {"restoration", "latency"}:
-        found.pop("target", None)
-    if found.get("measure") in {"availability", "reachability"}:  # chosen in place of one that has a limit
+    # What was written while another measure was chosen is not meant any more.
+    is_from_states, has_target = found.get("measure") in FROM_STATES, found.get("measure") not in WITHOUT_TARGET
+    if is_from_states:
         found.pop("limit", None)
+    if not has_target:
+        found.pop("target", None)
+    if found.get("measure") != "restoration":
+        found.pop("figure", None)
     if found.get("scope") != "share_of_sites":
         found.pop("share", None)
     percentile = given.get(f"{path}.percentile", "")
-    if percentile:
+    if percentile and found.get("measure") == "latency":
         found["percentile"] = int(percentile) if percentile.isascii() and percentile.isdigit() else percentile
     tiers = [line.partition(":") for line in given.get(f"{path}.credits.tiers", "").splitlines() if line.strip()]
     credits: dict[str, Any] = {"tiers": [{"below": a.strip(), "credit": b.strip()} for a, _, b in tiers]}
     cap = given.get(f"{path}.credits.cap", "").strip()
     if cap:
         credits["cap"] = cap
-    if tiers or cap:
+    if has_target and (tiers or cap):
         found["credits"] = credits
     burn = _words(given.get(f"{path}.burn", ""))
-    return found | ({"burn": burn} if burn else {})
+    return found | ({"burn": burn} if burn and is_from_states else {})
 
 
 def _words(text: str) -> list[str]:

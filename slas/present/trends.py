@@ -28,7 +28,7 @@ def _row(trend: Trend, months: Sequence[str]) -> dict[str, Any]:
     return {
         "trend": trend,
         "label": MEASURES[trend.measure],
-        "draws": json.dumps(draws),
+        "draws": json.dumps(draws) if len(known) > 1 else "",  # one month is no line
         "says": f"{month_words(month)}: {found}, at least {newest.target} % promised",
         "cells": [
             {

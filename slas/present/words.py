@@ -13,6 +13,9 @@ MEASURES: Final = {
     "response": "Response",
     "latency": "Latency",
 }
+# What is measured from states of sites, and so has unknown time and alerts of its budget; what has no target.
+FROM_STATES: Final = {"availability", "reachability"}
+WITHOUT_TARGET: Final = {"restoration", "latency"}
 SCOPES: Final = {"each_site": "each site", "pooled": "all sites together", "share_of_sites": "a share of the sites"}
 BURDENS: Final = {
     "provider": "unknown time counts as down",
@@ -25,8 +28,8 @@ NO_VERDICT: Final = ("unknown", "Nothing measured")
 
 
 def money(amount: Decimal, currency: str) -> str:
-    """An amount with as many decimal places as its currency has."""
-    return f"{amount:.{PLACES[currency]}f}"
+    """An amount with as many decimal places as its currency has, its thousands apart."""
+    return f"{amount:,.{PLACES[currency]}f}"
 
 
 def trimmed(number: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -123,6 +124,12 @@ def ratio_bar(ratio: float | None, label: str) -> SafeString | str:
 def percent(ratio: float | str | None) -> str:
     """A ratio 0..1 as a percentage; a dash where there is none (a template gives "" for what is missing)."""
     return f"{round(ratio * 100)} %" if isinstance(ratio, (int, float)) else "—"
+
+
+@register.filter
+def grouped(number: Decimal | float | str | None) -> str:
+    """A number with its thousands apart (12,000.00); what is none is nothing."""
+    return f"{Decimal(str(number)):,}" if number not in (None, "") else ""
 
 
 @register.filter

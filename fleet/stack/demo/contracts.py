@@ -16,8 +16,9 @@ CREDITS: Final = {
     "tiers": [{"below": "99.5", "credit": "5"}, {"below": "99", "credit": "10"}, {"below": "97", "credit": "25"}],
     "cap": "25",
 }
+# Who bears the time before the first poll, and every other of which nothing is known: not agreed alike with all.
+BURDENS: Final = {"nordgrid": "provider", "straits-edge": "operator"}
 OBJECTIVES: Final = [
-    {"measure": "availability", "target": "99.5", "scope": "pooled", "burden": "provider", "credits": CREDITS},
     {"measure": "reachability", "target": "99", "scope": "pooled", "burden": "open"},
     {"measure": "version_sync", "target": "95", "limit": "24", "scope": "pooled", "burden": "provider"},
     {"measure": "restoration", "figure": "mttr_h", "limit": "4"},
@@ -49,13 +50,15 @@ def make_contracts(actor: Scope) -> int:
 
 def agreement_with(provider: str, begins: str) -> Mapping[str, Any]:
     """What is agreed with a provider, as slas.agreements reads it; `begins` in UTC."""
+    burden = BURDENS.get(provider, "open")
+    available = {"measure": "availability", "target": "99.5", "scope": "pooled", "burden": burden, "credits": CREDITS}
     segment = {
         "provider": provider,
         "begins": begins,
         "ends": None,
         "fee": "12000.00",
         "currency": "EUR",
-        "objectives": OBJECTIVES,
+        "objectives": [available, *OBJECTIVES],
         "maintenance": {"counts": "excluded", "notice_h": "72", "cap_h": "8", "cap_per": "month"},
         "excluded_causes": ["operator_rollout", "operator_change", "workload"],
         "includes_link": False,
