@@ -9,14 +9,15 @@ from typing import Any, Final
 from sites.models import Provider
 from slas.exports.tables import Table
 from slas.exports.words import VERDICTS, name_of
-from slas.reporting.paper import Paper, Place, joined
-from slas.reporting.pooling import Outages, Pooled, outages_of, pooled
+from slas.reporting.paper import Line, Paper, Place, joined
+from slas.reporting.pooling import Outages, Pooled, Versions, outages_of, pooled, versions_of
 from slas.reporting.saying import owed
 from slas.rounding import percent_2
 from slas.selectors.summaries import Said
 
 MEASURED: Final = ("availability", "reachability")
 _FIGURES: Final = ("measured", "floor", "ceiling")
+_WORDS: Final = ("promises", "met", "missed", "undetermined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,17 @@ class Compared:
     provider: Provider
     said: Sequence[Said]
     measures: Mapping[str, Pooled]
+    versions: Versions
     outages: Outages
     credits: Sequence[tuple[Decimal, str]]
 
     @property
     def sites(self) -> int:
         """How many sites were under its promises."""
-        return len({place.slug for one in self.said for place in one.paper.places})
+        lines: list[Line] = []
+        for one in self.said:
+            lines += [*one.paper.places, *one.paper.offered, *one.paper.delays]
+        return len({line.slug for line in lines})
 
     @property
     def lives(self) -> list[str]:
@@ -49,7 +54,8 @@ def compared(said: Sequence[Said]) -> list[Compared]:
     for own in by_provider.values():
         paper = joined([one.paper for one in own])
         measures = {measure: pooled(measure, paper.promises) for measure in MEASURED}
-        found.append(Compared(own[0].provider, own, measures, outages_of(_once(paper)), owed(paper)))
+        outages, credits = outages_of(_once(paper)), owed(paper)
+        found.append(Compared(own[0].provider, own, measures, versions_of(paper.synced), outages, credits))
     return sorted(found, key=lambda row: row.provider.name)
 
 
@@ -59,7 +65,9 @@ def comparison_table(rows: Sequence[Compared]) -> Table:
     for measure in MEASURED:
         columns += [f"{measure} {name} %" for name in _FIGURES]
         columns += [f"{measure} target from %", f"{measure} target to %"]
-        columns += [f"{measure} promises", f"{measure} met", f"{measure} missed", f"{measure} undetermined"]
+        columns += [f"{measure} {name}" for name in _WORDS]
+    columns += ["version sync on time %", "version sync target from %", "version sync target to %"]
+    columns += [f"version sync {name}" for name in ("on time", "late", "pending", *_WORDS)]
     columns += ["outages", "mean outage h", "longest outage h", "outages that last", "credits"]
     return "Comparison", columns, [_comparison_row(row) for row in rows]
 
@@ -106,7 +114,9 @@ def _comparison_row(row: Compared) -> list[Any]:
         least, most = one.targets or (None, None)
         found += [percent_2(getattr(one.shares, name)) for name in _FIGURES]
         found += [percent_2(least), percent_2(most), one.count, one.met, one.missed, one.open]
-    outages = row.outages
+    synced, outages = row.versions, row.outages
+    found += [percent_2(synced.share), *(percent_2(one) for one in synced.targets or (None, None))]
+    found += [synced.on_time, synced.late, synced.pending, synced.count, synced.met, synced.missed, synced.open]
     found += [outages.count, _hours(outages.mean_h), _hours(outages.longest_h), outages.lasting]
     return [*found, ", ".join(f"{amount} {currency}" for amount, currency in row.credits)]
 

@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import Any
 
 from slas.exports.overviews import Compared
-from slas.present.report_lines import places_of
+from slas.present.report_lines import latency_row, places_of, synced_row
 from slas.present.reports import LIVES, look_of, promise_row, restored_row
 from slas.present.words import MEASURES, span_words
 from slas.reporting.paper import Paper
-from slas.reporting.pooling import Outages, Pooled
+from slas.reporting.pooling import Outages, Pooled, Versions
 from slas.reporting.saying import sentence_of, verdict_of
 from slas.rounding import percent_2
 from slas.selectors.summaries import Said
@@ -22,6 +22,7 @@ def comparison_rows(rows: Sequence[Compared]) -> list[dict[str, Any]]:
         {
             "one": row,
             "measures": [pooled_row(one) for one in row.measures.values()],
+            "versions": versions_row(row.versions),
             "outages": outages_row(row.outages),
             "life": ", ".join(LIVES[life][1].lower() for life in row.lives),
         }
@@ -31,18 +32,21 @@ def comparison_rows(rows: Sequence[Compared]) -> list[dict[str, Any]]:
 
 def pooled_row(one: Pooled) -> dict[str, Any]:
     """Figures of several as one."""
-    targets = [percent_2(share) for share in one.targets or ()]
     return {
         "one": one,
         "label": MEASURES[one.measure],
         "verdict": look_of(one.verdict),
-        "target": targets[0] if targets and targets[0] == targets[-1] else None,
-        "targets": targets,
+        "promised": _promised(one),
         "down": span_words(one.totals.down_ms),
         "unknown": span_words(one.totals.unknown_ms),
         "excluded": span_words(one.totals.excluded_ms),
         **{name: percent_2(getattr(one.shares, name)) for name in ("measured", "floor", "ceiling", "coverage")},
     }
+
+
+def versions_row(one: Versions) -> dict[str, Any]:
+    """How much of what was sent came in time."""
+    return {"one": one, "verdict": look_of(one.verdict), "share": percent_2(one.share), "promised": _promised(one)}
 
 
 def outages_row(one: Outages) -> dict[str, Any]:
@@ -63,6 +67,8 @@ def provider_document(said: Sequence[Said], paper: Paper) -> dict[str, Any]:
                 "verdict": look_of(verdict_of(one.paper)),
                 "sentence": sentence_of(one.paper),
                 "promises": [promise_row(row) for row in one.paper.promises],
+                "synced": [synced_row(row) for row in one.paper.synced],
+                "latencies": [latency_row(row) for row in one.paper.latencies],
                 "restored": [restored_row(row) for row in one.paper.restored],
                 "outages": len(one.paper.lost),
             }
@@ -70,6 +76,14 @@ def provider_document(said: Sequence[Said], paper: Paper) -> dict[str, Any]:
         ],
         "places": places_of(paper),
     }
+
+
+def _promised(one: Pooled | Versions) -> str:
+    """The targets, from the least to the most; empty where none is named."""
+    if one.targets is None:
+        return ""
+    least, most = (percent_2(share) for share in one.targets)
+    return f"{least} %" if least == most else f"{least} to {most} %"
 
 
 def _hours(value: Fraction | None) -> Decimal | None:

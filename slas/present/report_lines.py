@@ -44,8 +44,8 @@ def measure_words(measure: str) -> str:
 def counted_of(paper: Paper) -> dict[str, Any]:
     """What the page prints of promises that are not shares of time, of caps and of credits."""
     return {
-        "synced": [_synced(one) for one in paper.synced],
-        "latencies": [_latency(one) for one in paper.latencies],
+        "synced": [synced_row(one) for one in paper.synced],
+        "latencies": [latency_row(one) for one in paper.latencies],
         "caps": [_cap(one) for one in paper.caps],
         "credits": [_credit(one) for one in credited_of(paper) if one.credit],
     }
@@ -99,8 +99,8 @@ def offer_changes(diffs: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------
-def _synced(one: Synced) -> dict[str, Any]:
+def synced_row(one: Synced) -> dict[str, Any]:
+    """A promise of version synchronisation with what became of it."""
     limit = "each standard's own deadline" if one.limit_h is None else f"within {_plain(one.limit_h)} h"
     link = "charged" if one.includes_link else "not charged"
     return {
@@ -117,12 +117,8 @@ def _synced(one: Synced) -> dict[str, Any]:
     }
 
 
-def _owners(one: Synced | Offered) -> list[tuple[str, str, int]]:
-    found = [(label, getattr(one, name)) for name, label in OWNERS.items()]
-    return [(label, span_words(ms), ms) for label, ms in found]
-
-
-def _latency(one: Latency) -> dict[str, Any]:
+def latency_row(one: Latency) -> dict[str, Any]:
+    """A promise of latency with what was found."""
     return {
         "one": one,
         "limit": _plain(one.limit_ms),
@@ -131,6 +127,12 @@ def _latency(one: Latency) -> dict[str, Any]:
         "coverage": percent_2(one.coverage),
         "trips": list(zip((50, 90, 95, 99), one.rtt_ms, strict=True)),
     }
+
+
+# ------------------------------------------------------------------------------------------------------------
+def _owners(one: Synced | Offered) -> list[tuple[str, str, int]]:
+    found = [(label, getattr(one, name)) for name, label in OWNERS.items()]
+    return [(label, span_words(ms), ms) for label, ms in found]
 
 
 def _cap(one: Cap) -> dict[str, Any]:
@@ -155,6 +157,7 @@ def _place(one: Place) -> dict[str, Any]:
     shares = {name: percent_2(getattr(one.shares, name)) for name in ("measured", "floor", "ceiling", "coverage")}
     return {
         "one": one,
+        "label": MEASURES[one.measure],
         "verdict": VERDICTS.get(one.verdict or "", NO_VERDICT),
         "down": span_words(one.totals.down_ms),
         "unknown": span_words(one.totals.unknown_ms),

@@ -105,7 +105,9 @@ def effect_lines(effects: Iterable[Effect]) -> list[dict[str, Any]]:
         if one.cap_h is None:
             says.append("There is no cap.")
         else:
-            says.append(f"{span_words(one.used_ms)} of {one.cap_h:g} h a {one.cap_per} are used at the site with most.")
+            says.append(
+                f"At the site with most, {span_words(one.used_ms)} of {one.cap_h:g} h a {one.cap_per} are used."
+            )
             if one.excess_ms:
                 look = "degraded"
                 says.append(f"{span_words(one.excess_ms)} over the cap would count as any other time.")

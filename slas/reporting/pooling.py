@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from slas.engine import Figures, Totals
+from slas.reporting.counted import Synced
 from slas.reporting.paper import Lost, Place, Promise
 
 HOUR_MS = 3_600_000
@@ -44,6 +45,47 @@ class Outages:
     mean_h: Fraction | None
     longest_h: Fraction | None
     lasting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Promises of version synchronisation as one: offers by outcome, the share on time of what is decided."""
+
+    on_time: int
+    late: int
+    pending: int
+    share: Fraction | None
+    met: int
+    missed: int
+    open: int
+    targets: tuple[Fraction, Fraction] | None
+
+    @property
+    def count(self) -> int:
+        """How many of them have a verdict."""
+        return self.met + self.missed + self.open
+
+    @property
+    def verdict(self) -> str | None:
+        """The worst of them."""
+        return "MISSED" if self.missed else "UNDETERMINED" if self.open else "MET" if self.met else None
+
+
+def versions_of(rows: Sequence[Synced]) -> Versions:
+    """Those promises together."""
+    on_time, late = sum(one.on_time for one in rows), sum(one.late for one in rows)
+    words = [one.verdict for one in rows]
+    targets = [one.target for one in rows]
+    return Versions(
+        on_time,
+        late,
+        sum(one.pending for one in rows),
+        Fraction(on_time, on_time + late) if on_time + late else None,
+        words.count("MET"),
+        words.count("MISSED"),
+        words.count("UNDETERMINED"),
+        (min(targets), max(targets)) if targets else None,
+    )
 
 
 def pooled(measure: str, rows: Iterable[Promise | Place]) -> Pooled:

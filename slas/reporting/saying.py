@@ -39,7 +39,7 @@ def sentence_of(paper: Paper) -> str:
     parts = [f"{kept} of {kept + missed + open_} promises were kept"]
     parts += [f"{missed} missed"] if missed else []
     parts += [f"{open_} cannot be told yet"] if open_ else []
-    money = ", ".join(f"{amount} {currency}" for amount, currency in owed(paper))
+    money = ", ".join(f"{amount:,} {currency}" for amount, currency in owed(paper))
     return ", ".join(parts) + "." + (f" Credits: {money}." if money else " No credit is due.")
 
 

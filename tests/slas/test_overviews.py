@@ -3,6 +3,7 @@
 import csv
 import re
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from io import BytesIO, StringIO
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from fleet.kit.tenancy import scope
 from slas.engine import Figures, Totals, figures
 from slas.models import Contract
-from slas.reporting.pooling import outages_of, pooled
+from slas.present.overviews import versions_row
+from slas.reporting.counted import Synced
+from slas.reporting.pooling import outages_of, pooled, versions_of
 from slas.selectors.summaries import Group, paper_over, said_in, slugs_of
 from slas.services.report_making import make_wanted
 from slas.services.reports import ask_for_report
@@ -71,6 +74,21 @@ def test_what_is_pooled_is_what_would_have_been_counted_together():
     nothing = pooled("reachability", [])
     assert (nothing.shares, nothing.verdict, nothing.targets) == (Figures(None, None, None, None), None, None)
     assert outages_of([]).mean_h is None
+
+
+def test_versions_of_several_promises_are_pooled_by_what_was_sent():
+    one = Synced(
+        *("Bad", "pooled", Fraction(95, 100), None, False), *(3, 8, 2, 1, Fraction(8, 10), "MISSED"),
+        *((None,) * 3, (None,) * 3), *(0, 0, 0, 0), *(Decimal(0), Decimal(0), Fraction(1), ""),
+    )  # fmt: skip
+    other = replace(one, target=Fraction(90, 100), on_time=90, late=0, pending=0, verdict="MET")
+    both = versions_of([one, other])
+    assert (both.on_time, both.late, both.pending, both.share) == (98, 2, 1, Fraction(98, 100))
+    assert (both.met, both.missed, both.open, both.verdict) == (1, 1, 0, "MISSED")
+    assert both.targets == (Fraction(90, 100), Fraction(95, 100))
+    assert (versions_of([]).share, versions_of([]).verdict, versions_of([]).targets) == (None, None, None)
+    row = versions_row(both)
+    assert (row["share"], row["promised"]) == (Decimal("98.00"), "90.00 to 95.00 %")
 
 
 # A provider -------------------------------------------------------------------------------------------------

@@ -128,6 +128,21 @@ def test_each_site_has_the_same_part_of_the_fee():
     assert share_by_count(every, Settled(None, None), []) == 0
 
 
+def test_providers_are_compared_by_it(made, signed_in):
+    client = signed_in("viewer")
+    text = client.get("/slas/reports/compare/export.csv").content.decode("utf-8-sig")
+    bad, good = csv.DictReader(StringIO(text))
+    assert [bad[f"version sync {name}"] for name in ("on time %", "on time", "late", "pending", "missed")] == [
+        *("50.00", "1", "1", "1", "1"),
+    ]
+    assert (good["version sync on time %"], good["version sync met"]) == ("100.00", "1")
+    assert (bad["sites"], bad["credits"]) == ("3", "300.00 EUR")
+    page = client.get("/slas/reports/compare/").content.decode()
+    assert "1 on time, 1 late, 1 pending; promised 90.00 %; 0 of 1 kept" in page
+    own = client.get("/slas/reports/providers/bad/").content.decode()
+    assert "1 on time, 1 late</td>" in own
+
+
 # Restated ---------------------------------------------------------------------------------------------------
 def a_day_later() -> None:
     rows("UPDATE slas_report SET looked_at = now() - interval '25 hours', due_at = NULL", using=OWNER)
