@@ -64,8 +64,10 @@ def sign_in(stage: Stage, chromium: Browser) -> Iterator[SignIn]:
     contexts = []
 
     def note(message: ConsoleMessage) -> None:
-        # A browser logs every answer of 404, also for the page that is asked for in order to see its 404.
-        if message.type in ("error", "warning") and not message.location["url"].endswith("/nothing/"):
+        # A browser logs every answer of 404, also for the page that is asked for in order to see its 404; htmx every
+        # request that is given up for a newer one (of one that fails it says more).
+        is_expected = message.location["url"].endswith("/nothing/") or message.text.startswith(GIVEN_UP)
+        if message.type in ("error", "warning") and not is_expected:
             errors.append(message.text)
 
     def make(
