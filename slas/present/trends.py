@@ -7,7 +7,7 @@ from typing import Any
 
 from slas.exports.words import MONTHS, month_words
 from slas.present.reports import look_of
-from slas.present.words import MEASURES
+from slas.present.words import MEASURES, trimmed
 from slas.selectors.trends import Point, Trend
 
 
@@ -25,11 +25,12 @@ def _row(trend: Trend, months: Sequence[str]) -> dict[str, Any]:
     }
     month, newest = known[-1]
     found = "nothing measured" if newest.measured is None else f"{newest.measured} % measured"
+    promised = "" if newest.target is None else f", at least {trimmed(f'{newest.target:f}')} % promised"
     return {
         "trend": trend,
         "label": MEASURES[trend.measure],
         "draws": json.dumps(draws) if len(known) > 1 else "",  # one month is no line
-        "says": f"{month_words(month)}: {found}, at least {newest.target} % promised",
+        "says": f"{month_words(month)}: {found}{promised}",
         "cells": [
             {
                 "month": month_words(month),
