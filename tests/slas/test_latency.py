@@ -203,9 +203,10 @@ def test_without_a_poll_there_is_no_figure(make_provider, make_site):
 
 def test_as_known_before_it_was_counted_there_is_none(two):
     count_latency()
-    rows("UPDATE slas_latencyday SET recorded_at = now() - interval '1 hour'", using=OWNER)
-    assert found(as_of=database_now() - timedelta(minutes=59))[0].total.polls == 20
-    assert found(as_of=database_now() - timedelta(minutes=61))[0].total.polls == 0
+    # Moments so near that midnight hardly ever lies between them: of a day that is not over nothing is known.
+    ((at,),) = rows("UPDATE slas_latencyday SET recorded_at = now() RETURNING recorded_at", using=OWNER)[:1]
+    assert found(as_of=at)[0].total.polls == 20
+    assert found(as_of=at - timedelta(milliseconds=1))[0].total.polls == 0
 
 
 def test_a_day_counts_under_the_segment_of_its_last_moment(two, make_provider):
