@@ -23,6 +23,9 @@ EXCLUDED: Final = (Cause.OPERATOR_ROLLOUT, Cause.OPERATOR_CHANGE, Cause.WORKLOAD
 CAP_PERIODS: Final = {"month": 1, "quarter": 3, "year": 12}
 SITE_ZONE: Final = "site"
 PERCENTILES: Final = (50, 90, 95, 99)
+# What is measured from states of sites, and so has unknown time and alerts of its budget; what has no target.
+FROM_STATES: Final = frozenset({Measure.AVAILABILITY, Measure.REACHABILITY})
+WITHOUT_TARGET: Final = frozenset({Measure.RESTORATION, Measure.LATENCY})
 _ZERO, _HUNDRED, _DAY_H, _YEAR_H = Decimal(0), Decimal(100), Decimal(24), Decimal(8784)
 
 
@@ -146,7 +149,7 @@ def _objective(reader: Reader) -> Objective:
     share = None
     if reach is Reach.SHARE_OF_SITES:
         share = Fraction(reader.number("share", least=Decimal("0.01"), most=_HUNDRED)) / 100
-    target = _target(reader) if measure not in {Measure.RESTORATION, Measure.LATENCY} else None
+    target = _target(reader) if measure not in WITHOUT_TARGET else None
     figure = reader.name("figure", Restoration) if measure is Measure.RESTORATION else None
     limit = None
     if measure in {Measure.RESTORATION, Measure.RESPONSE, Measure.LATENCY}:

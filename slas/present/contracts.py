@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from slas.models import ContractVersion, Segment
-from slas.present.words import BURDENS, FROM_STATES, MEASURES, SCOPES, trimmed
+from slas.present.words import BURDENS, MEASURES, SCOPES, trimmed
 from slas.selectors.contracts import terms_of, written
 from slas.states import Cause
-from slas.terms import EXCLUDED, Objective, Terms
+from slas.terms import EXCLUDED, FROM_STATES, Objective, Terms
 
 WIDTH: Final = 1000
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -14,9 +14,9 @@ from slas.budgets import DAY_MS, PAIRS, pairs_for
 from slas.calendars import DAYS
 from slas.currencies import PLACES
 from slas.faults import Fault
-from slas.present.words import BURDENS, FROM_STATES, MEASURES, SCOPES, WITHOUT_TARGET, trimmed
+from slas.present.words import BURDENS, MEASURES, SCOPES, trimmed
 from slas.states import Cause
-from slas.terms import EXCLUDED
+from slas.terms import EXCLUDED, FROM_STATES, WITHOUT_TARGET
 
 Choices = Sequence[tuple[str, str]]
 _DAY_WORDS: Final = dict(zip(DAYS, ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"), strict=True))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from slas.calendars import DAYS
-from slas.present.words import FROM_STATES, WITHOUT_TARGET
+from slas.terms import FROM_STATES, WITHOUT_TARGET
 
 _INDEX: Final = re.compile(r"segments\.(\d{1,3})\.provider")
 

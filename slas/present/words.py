@@ -13,9 +13,6 @@ MEASURES: Final = {
     "response": "Response",
     "latency": "Latency",
 }
-# What is measured from states of sites, and so has unknown time and alerts of its budget; what has no target.
-FROM_STATES: Final = {"availability", "reachability"}
-WITHOUT_TARGET: Final = {"restoration", "latency"}
 SCOPES: Final = {"each_site": "each site", "pooled": "all sites together", "share_of_sites": "a share of the sites"}
 BURDENS: Final = {
     "provider": "unknown time counts as down",

@@ -14,17 +14,13 @@ from slas.reporting.paper import Lost, Place, Promise
 HOUR_MS = 3_600_000
 
 
-@dataclass(frozen=True, slots=True)
-class Pooled:
-    """Promises or sites as one: verdicts by word, targets from the least to the most."""
+class _Judged:
+    """Several promises or sites, by how many of them have which verdict."""
 
-    measure: str
-    totals: Totals
-    shares: Figures
+    __slots__ = ()
     met: int
     missed: int
     open: int
-    targets: tuple[Fraction, Fraction] | None = None
 
     @property
     def count(self) -> int:
@@ -35,6 +31,19 @@ class Pooled:
     def verdict(self) -> str | None:
         """The worst of them."""
         return "MISSED" if self.missed else "UNDETERMINED" if self.open else "MET" if self.met else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled(_Judged):
+    """Promises or sites as one: verdicts by word, targets from the least to the most."""
+
+    measure: str
+    totals: Totals
+    shares: Figures
+    met: int
+    missed: int
+    open: int
+    targets: tuple[Fraction, Fraction] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,7 @@ class Outages:
 
 
 @dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(_Judged):
     """Promises of version synchronisation as one: offers by outcome, the share on time of what is decided."""
 
     on_time: int
@@ -59,16 +68,6 @@ class Versions:
     missed: int
     open: int
     targets: tuple[Fraction, Fraction] | None
-
-    @property
-    def count(self) -> int:
-        """How many of them have a verdict."""
-        return self.met + self.missed + self.open
-
-    @property
-    def verdict(self) -> str | None:
-        """The worst of them."""
-        return "MISSED" if self.missed else "UNDETERMINED" if self.open else "MET" if self.met else None
 
 
 def versions_of(rows: Sequence[Synced]) -> Versions:

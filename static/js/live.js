@@ -11,7 +11,6 @@ import { ageText } from "./format.js";
 
 const CHECK_MS = 500;
 const HINT_PAUSE_MS = 1000;
-const AGAIN_MS = 5000;
 
 // Elements with an id are known by it: a swap puts another in its place, and what was said meanwhile is due to that one.
 const throttles = { ids: new Map(), elements: new WeakMap() };
@@ -51,10 +50,11 @@ function fetchAgain(key) {
   else element.dispatchEvent(new CustomEvent("live"));
 }
 
+/** A server that answers with a fault has enough to do: browsers come back late, and not together. */
 function onFetched({ detail: { elt, successful, xhr } }) {
   fetching.delete(elt);
   const is_lost = !successful && (xhr.status === 0 || xhr.status >= 500);
-  if (is_lost && elt.matches("[data-live]")) setTimeout(poke, AGAIN_MS, elt);
+  if (is_lost && elt.matches("[data-live]")) setTimeout(poke, retryDelay_ms(Infinity), elt);
 }
 
 function pokeHints(hints) {

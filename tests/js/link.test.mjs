@@ -16,6 +16,7 @@ test("tries spread out, and never stop", () => {
   assert.equal(retryDelay_ms(0, () => 1), 500);
   assert.equal(retryDelay_ms(3, () => 1), 4000);
   assert.equal(retryDelay_ms(50, () => 1), 15_000);
+  assert.deepEqual([retryDelay_ms(Infinity, () => 0), retryDelay_ms(Infinity, () => 1)], [7500, 15_000]);
 });
 
 test("a throttle runs the first call at once and the rest together", () => {

@@ -85,6 +85,19 @@ def test_a_contract_goes_through_the_form_and_stays_what_it_was(north, signed_in
     assert first["segments"][0]["maintenance"] == FULL["maintenance"]
 
 
+def test_what_was_written_for_another_measure_is_not_meant_any_more(north, signed_in):
+    """A promise with credits and alerts becomes one that can have neither: the form says no fault of what it hides."""
+    promise = objective(credits={"tiers": [{"below": "99", "credit": "5"}]}, burn=["10", "5", "2", "1"])
+    value = agreement(segment("north", begins="2030-01-01T00:00", objectives=[promise]))
+    new = {"measure": "latency", "limit": "80", "percentile": "95"}
+    changed = {f"segments.0.objectives.0.{name}": text for name, text in new.items()}
+    response = signed_in("manager").post("/slas/contracts/new/", form(value, **changed))
+    assert response.status_code == 302
+    (made,) = kept()[0]["segments"][0]["objectives"]
+    assert (made["measure"], made["limit"]) == ("latency", "80")
+    assert not {"target", "credits", "burn"} & made.keys()
+
+
 @pytest.mark.parametrize(
     ("change", "field", "words"),
     [

@@ -128,7 +128,7 @@ def test_each_site_has_the_same_part_of_the_fee():
     assert share_by_count(every, Settled(None, None), []) == 0
 
 
-def test_providers_are_compared_by_it(made, signed_in):
+def test_providers_are_compared_by_it(made, promised, signed_in):
     client = signed_in("viewer")
     text = client.get("/slas/reports/compare/export.csv").content.decode("utf-8-sig")
     bad, good = csv.DictReader(StringIO(text))
@@ -139,6 +139,9 @@ def test_providers_are_compared_by_it(made, signed_in):
     assert (bad["sites"], bad["credits"]) == ("3", "300.00 EUR")
     page = client.get("/slas/reports/compare/").content.decode()
     assert "1 on time, 1 late, 1 pending; promised 90.00 %; 0 of 1 kept" in page
+    theirs = signed_in("provider_viewer", provider=promised["good"])
+    text = theirs.get("/slas/reports/compare/export.csv").content.decode("utf-8-sig")
+    assert [row["provider"] for row in csv.DictReader(StringIO(text))] == ["Good Hosting"]
     own = client.get("/slas/reports/providers/bad/").content.decode()
     assert "1 on time, 1 late</td>" in own
 
