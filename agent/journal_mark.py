@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from agent.protocol.kinds import settle
+
 
 class Mark(msgspec.Struct, frozen=True):
     """What the journal is known to have used; see the module."""
@@ -46,3 +48,6 @@ def write_mark(path: Path, mark: Mark) -> None:
 
 def _mark_path(path: Path) -> Path:
     return path.with_name(path.name + ".mark")
+
+
+settle(__name__)

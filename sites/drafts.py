@@ -28,6 +28,7 @@ from agent.protocol.desired import (
     encode_config,
     encode_document,
 )
+from agent.protocol.kinds import settle
 
 T = TypeVar("T")
 MAX_DRAFT_CHARS: Final = 1 << 20
@@ -210,3 +211,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> None:
     raise DraftError("", f"{text} is no number")
+
+
+settle(__name__)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from agent.protocol.kinds import settle
+
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -168,3 +170,6 @@ def read_time(text: str) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.year > 1 and moment.tzinfo is not None else None
+
+
+settle(__name__)

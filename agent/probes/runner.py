@@ -17,6 +17,7 @@ from agent.config import Probe
 from agent.probes.http_get import GetError
 from agent.probes.looks import Look, look_of
 from agent.protocol import Verdict, VerdictState
+from agent.protocol.kinds import settle
 from agent.state import why
 from agent.verdict import Result, Rule, Standing, judge, printable, step
 
@@ -165,3 +166,6 @@ async def observe(watched: Watched) -> Result:
         log.exception("probe %s broke", probe.name)
         said = f"the probe broke: {type(error).__name__}"
     return Result(probe.severity, said)
+
+
+settle(__name__)

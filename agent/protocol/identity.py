@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.protocol.kinds import settle
 from agent.protocol.report import PROTOCOL, ProtocolError
 
 T = TypeVar("T")
@@ -237,3 +238,6 @@ def decode_identity(body: bytes, kind: type[T]) -> T:
 def encode_identity(message: Any) -> bytes:
     """JSON of a message of this module."""
     return _encoder.encode(message)
+
+
+settle(__name__)

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.apply.part import ApplyError
+from agent.protocol.kinds import settle
 
 FOLDER: Final = Path("/var/lib/archipelago-updater")
 PINS: Final = "pins.json"
@@ -181,3 +182,6 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+settle(__name__)

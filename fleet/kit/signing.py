@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from django.conf import settings
 from msgspec import Meta, Struct
 
+from agent.protocol.kinds import settle
 from fleet.kit.errors import DomainError, Unavailable
 
 T = TypeVar("T")
@@ -244,3 +245,6 @@ def _one(result: dict[str, Any], kind: type[T]) -> T | SignerRefused:
         reason = msgspec.convert(result, _Failure).error
         return SignerRefused(reason.code, reason.message)
     return msgspec.convert(result, kind)
+
+
+settle(__name__)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.protocol.kinds import settle
 from fleet.rollouts.gates import Count, Gate, Seconds, Text, gates_of
 from fleet.rollouts.states import Failure
 from fleet.rollouts.windows import YEARS, Calendar
@@ -232,3 +233,6 @@ def _sentence_of(reason: str) -> str:
     if reason in _TIMES:
         return _TIMES[reason]
     return reason[0].lower() + reason[1:]
+
+
+settle(__name__)

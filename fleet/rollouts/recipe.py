@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.protocol.kinds import settle
 from fleet.rollouts.gates import Gate, Text
 from fleet.rollouts.plan import MAX_SITES, MAX_WAVES, PlanError, fault_of
 
@@ -110,3 +111,6 @@ def _check_numbers(value: Mapping[str, Any]) -> None:
         json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         raise PlanError("", "it holds a number that is none, or is nested too deeply") from None
+
+
+settle(__name__)

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
+from agent.protocol.kinds import settle
+
 HORIZON: Final = timedelta(days=400)
 _DAY: Final = timedelta(days=1)
 _MAX_STEPS: Final = 1_000
@@ -180,3 +182,6 @@ def _instant(local: datetime, zone: str) -> datetime:
         else:
             high = middle
     return high.replace(microsecond=0)
+
+
+settle(__name__)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.protocol.desired import MAX_WORKLOADS, AgentRelease, DesiredWorkload, Image, OsState, WorkloadConfig
+from agent.protocol.kinds import settle
 from sites.changes import Change, changes
 from sites.drafts import FORMS, Draft, DraftError, apart, check, converted, written_out
 
@@ -165,3 +166,6 @@ def _some(content: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     """The content for an architecture; workloads that have no image for it are left out."""
     kept = [one for one in content["workloads"] if "images" not in one or architecture in one["images"]]
     return for_architecture({**content, "workloads": kept}, architecture)
+
+
+settle(__name__)

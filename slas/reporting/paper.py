@@ -263,3 +263,8 @@ def _read(kind: type, value: Any) -> Any:
     if kind is Fraction:
         return Fraction(value)
     raise NotImplementedError(kind)
+
+
+# Before several threads meet them, which msgspec does not outlive (agent/protocol/kinds.py says why).
+for _kind in (Paper, *LINES.values()):
+    msgspec.json.Decoder(_kind, dec_hook=_read)
