@@ -12,7 +12,7 @@ from tests.browser.stage import Stage, slow_passwords
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import PASSWORD, TEST
-from tests.database import OWNER, rows
+from tests.database import OWNER, rows, truncate
 from tests.flows.system import wait_for
 
 pytestmark = pytest.mark.browser
@@ -20,10 +20,9 @@ TABS = 80
 
 
 def _forget() -> None:
-    rows(
-        "TRUNCATE slas_incident, slas_incidentspan, slas_finding, slas_incidentnote, slas_dispute, slas_disputestep,"
-        " slas_disputefile, slas_adjustment CASCADE",
-        using=OWNER,
+    truncate(
+        "slas_incident, slas_incidentspan, slas_finding, slas_incidentnote, slas_dispute, slas_disputestep,"
+        " slas_disputefile, slas_adjustment"
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.db import connections
 from playwright.sync_api import Page, expect
 
 from fleet.people.selectors import access_of
@@ -17,6 +16,7 @@ from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import PASSWORD, TEST, everything
+from tests.database import truncate
 from tests.fleet.standards.factories import make_ring, make_standard
 
 pytestmark = pytest.mark.browser
@@ -29,8 +29,7 @@ _TABLES = "standards_standard, standards_ring, standards_ringstandard, standards
 
 
 def _forget() -> None:
-    with connections["owner"].cursor() as cursor:
-        cursor.execute(f"TRUNCATE {_TABLES}, rollouts_hold, rollouts_providercalendar RESTART IDENTITY CASCADE")
+    truncate(f"{_TABLES}, rollouts_hold, rollouts_providercalendar")
 
 
 @pytest.fixture

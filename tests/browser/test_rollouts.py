@@ -6,7 +6,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from django.db import connections
 from playwright.sync_api import Page, expect
 
 from agent.backends.catalogue import make_component
@@ -21,6 +20,7 @@ from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import TEST, everything
+from tests.database import truncate
 from tests.fleet.standards.factories import make_standard
 from tests.flows.system import query, wait_for
 from tests.sites.told import forget_desired
@@ -33,8 +33,7 @@ _TABLES = "rollouts_rollout, rollouts_attempt, rollouts_gateevaluation, rollouts
 
 
 def _forget() -> None:
-    with connections["owner"].cursor() as cursor:
-        cursor.execute(f"TRUNCATE {_TABLES}, standards_standard RESTART IDENTITY CASCADE")
+    truncate(f"{_TABLES}, standards_standard")
 
 
 def _forget_desired(stage: Stage) -> None:
@@ -127,7 +126,7 @@ def test_from_the_plan_to_the_rollback_by_clicking(stage: Stage, rollout: Rollou
     expect(noc.locator("#do-start")).to_be_visible(timeout=LONG_MS)
     press(noc, "start")
     expect(boss.locator(".rollsays")).to_contain_text("Wave 1 of 2, Canaries, is open", timeout=WAIT_MS)
-    expect(boss.locator("#wave-0 .legendline")).to_contain_text("soaking", timeout=LONG_MS)
+    expect(boss.locator("#wave-0 .legendline")).to_contain_text("2 soaking", timeout=LONG_MS)
     press(noc, "freeze", reason="the tills ring")
     expect(boss.locator(".rollsays")).to_contain_text("Somebody froze it", timeout=WAIT_MS)
     expect(boss.locator(".rollsays")).to_contain_text("the tills ring")

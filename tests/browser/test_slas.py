@@ -29,6 +29,7 @@ from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import everything
+from tests.database import truncate
 from tests.slas.factories import TEST, interval, make_contract, objective, segment
 
 pytestmark = pytest.mark.browser
@@ -55,8 +56,8 @@ BEGINS = NOW + timedelta(days=10)
 
 
 def _forget() -> None:
+    truncate("slas_contract, slas_window, slas_incident, slas_scorecard")
     with connections["owner"].cursor() as cursor:
-        cursor.execute("TRUNCATE slas_contract, slas_window, slas_incident, slas_scorecard CASCADE")
         cursor.execute("SET session_replication_role = replica")  # past the guard of facts
         cursor.execute("DELETE FROM edge_sites_stateinterval WHERE source = 'test'")
         cursor.execute("SET session_replication_role = DEFAULT")

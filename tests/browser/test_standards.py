@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from django.db import connections
 from playwright.sync_api import Page, expect
 
 from agent.backends.catalogue import make_component
@@ -12,6 +11,7 @@ from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
+from tests.database import OWNER, rows, truncate
 from tests.fleet.standards.factories import make_ring, make_standard
 
 pytestmark = pytest.mark.browser
@@ -26,9 +26,8 @@ _TABLES = "standards_standard, standards_ring, standards_ringstandard, standards
 
 
 def _forget() -> None:
-    with connections["owner"].cursor() as cursor:
-        cursor.execute(f"TRUNCATE {_TABLES}, standards_complianceinterval, standards_componentverdict CASCADE")
-        cursor.execute("UPDATE edge_sites_sitestate SET compliance = 'unknown'")
+    truncate(f"{_TABLES}, standards_complianceinterval, standards_componentverdict")
+    rows("UPDATE edge_sites_sitestate SET compliance = 'unknown'", using=OWNER)
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
 from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
+from tests.database import truncate
 from tests.fleet.rollouts.receiver import Receiver, one_webhook, receiving
 
 pytestmark = pytest.mark.browser
 
 
 def _forget() -> None:
-    with connections["owner"].cursor() as cursor:
-        cursor.execute("TRUNCATE rollouts_webhookendpoint, rollouts_webhookdelivery RESTART IDENTITY CASCADE")
+    truncate("rollouts_webhookendpoint, rollouts_webhookdelivery")
 
 
 @pytest.fixture
