@@ -1,6 +1,6 @@
-"""pytest plugin for `-n`: which tests stay together in one process, and in which order they begin.
+"""pytest plugin: how long a test may take; with `-n`, which stay together in one process and in which order they begin.
 
-Without pytest-xdist, or without `-n`, it does nothing. The servers of each process: `tests.services`.
+The servers of each process: `tests.services`.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ TOGETHER = ("tests/browser/", "tests/bench/test_stack.py", "tests/fleet/stack/te
 WHOLE_SYSTEMS = "whole systems"
 # What waits for processes begins first: at the end, one process would work on it alone.
 FIRST = (WHOLE_SYSTEMS, "tests/flows/", "tests/agent/engine/", "tests/agent/updater/", "tests/agent/")
+FULL_LENGTH_S = 1_500  # ten minutes without Redis, and what comes before and after
 
 
 def unit_of(test: str) -> str:
@@ -42,7 +43,10 @@ def pytest_report_to_serializable() -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put slow units first, in the processes among which they are shared out."""
+    """Give time to tests at full length; put slow units first, in the processes among which they are shared out."""
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.timeout(FULL_LENGTH_S))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(unit_of(item.nodeid)))
 

@@ -90,15 +90,12 @@ def start() -> bool:
 
 
 def crash_database() -> None:
-    """Stop our PostgreSQL at once, as a power loss would, and start it again on what is on its disk.
+    """Stop our PostgreSQL at once, and start it again on what it has written; that is all that was committed.
 
-    What was committed until then is on it: ours does not wait for its disk, one that is to be trusted does.
     Fails where the environment names a PostgreSQL: that one is not ours to crash.
     """
     state = open_state(os.environ[STATE])
     cluster, log = postgres.Cluster(state, durable=False), state.logs / "postgres.log"
-    with psycopg.connect(database_urls(cluster).admin) as admin:  # a commit that waits has all before it written, too
-        admin.execute("SET LOCAL synchronous_commit = on; SELECT pg_current_xact_id()")
     os.kill(int((cluster.data / "postmaster.pid").read_text().split("\n", 1)[0]), signal.SIGQUIT)
     child = _keep(cluster.prepare(), log)  # once the old one is gone
     cluster.wait_ready(child, log.read_text)
