@@ -19,11 +19,12 @@ def rows(query: str, params: Sequence[Any] = (), *, using: str = APP) -> list[tu
 def truncate(tables: str) -> None:
     """Empty tables, and what refers to them, as the owner, while processes of the system read and write them.
 
-    A TRUNCATE locks one table after the other, and so may meet with a reader in a deadlock: it is tried again.
+    A TRUNCATE locks one table after the other, and so may meet with a reader in a deadlock, or wait for one who waits
+    for something else: it is tried again. Raises OperationalError when that is no use.
     """
     for left in reversed(range(10)):
         try:
-            rows(f"TRUNCATE {tables} RESTART IDENTITY CASCADE", using=OWNER)
+            rows(f"SET LOCAL lock_timeout = '5s'; TRUNCATE {tables} RESTART IDENTITY CASCADE", using=OWNER)
             return
         except OperationalError:
             if not left:

@@ -68,6 +68,8 @@ def servers(*, own_database: bool = True, own_redis: bool = True) -> dict[str, s
         provision(plan)
         with psycopg.connect(plan.admin, autocommit=True) as admin:  # so that tests.conftest may delete what is guarded
             admin.execute(f"GRANT SET ON PARAMETER session_replication_role TO {OWNER_ROLE}")
+            # Whoever empties tables behind a transaction that does not end says so, instead of waiting for ever.
+            admin.execute(f"ALTER ROLE {OWNER_ROLE} SET lock_timeout = '60s'")
         environ |= {"DATABASE_URL": plan.app, "DATABASE_OWNER_URL": plan.owner, "DATABASE_ADMIN_URL": plan.admin}
     return environ
 

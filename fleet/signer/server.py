@@ -8,10 +8,10 @@ import socket
 import socketserver
 import stat
 import struct
+import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -23,6 +23,8 @@ MAX_LINE_BYTES: Final = 16 * 1024
 MAX_CONNECTIONS: Final = 64
 REQUEST_S: Final = 10.0
 DRAIN_S: Final = 3.0
+POLL_S: Final = 0.5  # how soon it sees that it is to end
+ENDS: Final = (signal.SIGTERM, signal.SIGINT)
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 log = logging.getLogger("fleet.signer")
@@ -32,10 +34,6 @@ class Answers(Protocol):
     """What stands behind the door: fleet.signer.operations.Signer."""
 
     def answer(self, line: bytes, deadline: float) -> bytes: ...  # noqa: D102
-
-
-class Stopped(BaseException):
-    """SIGTERM or SIGINT asked us to end."""
 
 
 class SignerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -64,7 +62,7 @@ class SignerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._mode = mode
         self._uids = frozenset({0, os.geteuid(), *uids})
         self._most = most
-        self._slots = BoundedSemaphore(most)
+        self._slots = threading.BoundedSemaphore(most)
         self._open: set[socket.socket] = set()
         _remove_stale(path)
         try:
@@ -181,20 +179,22 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 def serve(server: SignerServer, ready: Callable[[], None] = lambda: None) -> None:
-    """Answer until SIGTERM or SIGINT, then end cleanly. Main thread only: it catches both signals."""
+    """Answer until SIGTERM or SIGINT, then end cleanly, and end the process: both signals stay blocked.
 
-    def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise Stopped
+    Call it before other threads start. A thread of ours waits for the signals: what a handler raises is lost when
+    Python is in a finaliser just then, and the signer would never end.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+
+    def stop() -> None:
+        signal.sigwait(ENDS)
+        log.info("stopping")
+        server.shutdown()
 
     try:
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        threading.Thread(target=stop, name="signals", daemon=True).start()
         ready()
-        server.serve_forever(poll_interval=60)  # nobody calls shutdown(): a signal ends it
-    except Stopped:
-        log.info("stopping")
+        server.serve_forever(poll_interval=POLL_S)
     finally:
         server.close()
 

@@ -34,7 +34,7 @@ def fill(page: Page, site: Site) -> None:
 
 
 @LOOKS
-def test_from_the_form_over_the_preview_to_the_history(sign_in: SignIn, site: Site, theme: str, width: int) -> None:
+def test_from_the_form_over_the_preview_to_the_history(site: Site, sign_in: SignIn, theme: str, width: int) -> None:
     page = sign_in("admin", theme=theme, width=width, height=900)
     page.goto(f"/sites/{site.slug}/")
     page.get_by_role("link", name="Apply a document").click()
@@ -51,7 +51,7 @@ def test_from_the_form_over_the_preview_to_the_history(sign_in: SignIn, site: Si
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_the_card_tells_of_a_freeze_by_itself(stage: Stage, sign_in: SignIn, site: Site) -> None:
+def test_the_card_tells_of_a_freeze_by_itself(stage: Stage, site: Site, sign_in: SignIn) -> None:
     stage.ask(document, site)
     noc, viewer = sign_in("noc"), sign_in("admin")
     for page in (noc, viewer):

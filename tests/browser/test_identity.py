@@ -49,7 +49,7 @@ def make_join(page: Page, site: Site) -> str:
     return page.get_by_label("Join string", exact=True).input_value()
 
 
-def test_a_join_string_is_shown_and_copied(sign_in: SignIn, newcomer: Site) -> None:
+def test_a_join_string_is_shown_and_copied(newcomer: Site, sign_in: SignIn) -> None:
     page = sign_in("noc")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     word = make_join(page, newcomer)
@@ -63,7 +63,7 @@ def test_a_join_string_is_shown_and_copied(sign_in: SignIn, newcomer: Site) -> N
     assert word not in page.content()
 
 
-def test_two_operators_see_the_same_waiting_room(stage: Stage, sign_in: SignIn, newcomer: Site) -> None:
+def test_two_operators_see_the_same_waiting_room(stage: Stage, newcomer: Site, sign_in: SignIn) -> None:
     noc, admin = sign_in("noc"), sign_in("admin")
     stage.ask(lambda: keys(newcomer, host="<b>edge</b>"))
     for page in (noc, admin):
@@ -81,7 +81,7 @@ def test_two_operators_see_the_same_waiting_room(stage: Stage, sign_in: SignIn, 
 
 
 @LOOKS
-def test_identity_screens_are_whole(stage: Stage, sign_in: SignIn, newcomer: Site, theme: str, width: int) -> None:
+def test_identity_screens_are_whole(stage: Stage, newcomer: Site, sign_in: SignIn, theme: str, width: int) -> None:
     def stand() -> None:
         for _ in range(3):
             certificate(keys(newcomer, "replaced", reason="A newer enrolment"))
@@ -100,7 +100,7 @@ def test_identity_screens_are_whole(stage: Stage, sign_in: SignIn, newcomer: Sit
     assert serious(page) == []
 
 
-def test_a_site_enrols_without_javascript(stage: Stage, sign_in: SignIn, newcomer: Site) -> None:
+def test_a_site_enrols_without_javascript(stage: Stage, newcomer: Site, sign_in: SignIn) -> None:
     signed_in = sign_in("noc")
     plain = signed_in.context.browser.new_context(base_url=stage.url, java_script_enabled=False)  # type: ignore[union-attr]
     plain.add_cookies(signed_in.context.cookies())  # type: ignore[arg-type]

@@ -200,7 +200,7 @@ def test_a_provider_asks_for_maintenance_and_a_manager_approves_it(sign_in: Sign
     expect(page.locator(".pagehead")).to_contain_text("Approved")
 
 
-def test_sites_of_a_report_are_chosen_by_promise_and_searched(sign_in: SignIn, promised: dict[str, Any]) -> None:
+def test_sites_of_a_report_are_chosen_by_promise_and_searched(promised: dict[str, Any], sign_in: SignIn) -> None:
     page = sign_in("manager")
     page.goto(f"/slas/reports/{promised['said']}/", wait_until="networkidle")
     page.locator("#promise").select_option("latency")

@@ -51,7 +51,7 @@ def signer_process(folder: Path) -> Iterator[Path]:
             yield socket
         finally:
             child.terminate()
-            child.wait()
+            child.wait(20)
 
 
 def environment() -> dict[str, str]:

@@ -274,3 +274,43 @@ def test_the_real_process(tmp_path, settings):
     assert f"issued certificate=dashboard.{FLEET} serial={identity.issued.serial}" in log
     assert "PRIVATE" not in log
     assert "Traceback" not in log
+
+
+IN_A_FINALISER = """
+import sys, time
+from pathlib import Path
+from fleet.signer.server import SignerServer, serve
+
+class Slow:
+    def __del__(self):
+        print("in it", flush=True)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            time.sleep(0.01)
+
+class Server(SignerServer):
+    def service_actions(self):
+        Slow()
+
+class Nothing:
+    def answer(self, line, deadline):
+        return b"\\n"
+
+serve(Server(Path(sys.argv[1]), Nothing()), lambda: print("ready", flush=True))
+"""
+
+
+def test_a_signal_that_comes_in_a_finaliser_ends_it_too(tmp_path):
+    """Python drops what a signal's handler raises there."""
+    command = [sys.executable, "-c", IN_A_FINALISER, str(tmp_path / "s.sock")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(str(tmp_path / "s.sock"))
+            assert child.stdout.readline() == "in it\n"
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(20) == 0
+        finally:
+            child.kill()
