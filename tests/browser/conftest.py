@@ -59,7 +59,10 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def sign_in(stage: Stage, chromium: Browser) -> Iterator[SignIn]:
-    """Factory of pages signed in as somebody, in a fresh profile; errors in their consoles fail the test."""
+    """Factory of pages signed in as somebody, in a fresh profile; errors in their consoles fail the test.
+
+    Ask for it after the fixtures whose things its pages show: it ends before them, and nothing vanishes under a page.
+    """
     errors: list[str] = []
     contexts = []
 
