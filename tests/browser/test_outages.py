@@ -71,6 +71,26 @@ def test_at_night_it_is_taken_and_spoken_of_by_keyboard(outage: int, sign_in: Si
     expect(page.locator("#talk .auditlist")).to_contain_text("Called the depot: a fuse.")
 
 
+def test_what_is_pressed_the_moment_the_list_is_drawn_anew_is_heard(outage: int, sign_in: SignIn) -> None:
+    page = sign_in("noc")
+    row = page.locator("#attention [data-site=north-0]")
+    expect(row).to_be_visible(timeout=WAIT_MS)
+    page.locator("#att-north-0").focus()
+    # A page that is left for a new one, as a form's own submission does, would lose this.
+    page.evaluate(
+        """() => {
+          window.stays = true;
+          document.addEventListener("htmx:afterSwap", (event) => {
+            if (event.target.id === "attention") setTimeout(() => document.querySelector("#take-north-0")?.click());
+          });
+          window.htmx.trigger(document.body, "changed");
+        }"""
+    )
+    expect(row.locator(".owner")).to_contain_text("noc", timeout=WAIT_MS)
+    expect(page.locator("#att-north-0")).to_be_focused()
+    assert page.evaluate("window.stays")
+
+
 def test_a_provider_disputes_and_a_manager_accepts(stage: Stage, outage: int, sign_in: SignIn) -> None:
     def manager() -> None:
         with slow_passwords():  # nobody else needs one: the stage has none
