@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.stage import Stage
 from tests.conftest import PASSWORD
@@ -24,6 +24,8 @@ FLAGS = [
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 GIVEN_UP = ("htmx:afterRequest", "htmx:sendAbort")
 SignIn = Callable[..., Page]
+# A page is fed by workers that share two cores with the other tests.
+expect.set_options(timeout=20_000)
 # Themes and widths in which a screen is looked at: contrast hangs on the one, room on the other.
 LOOKS = pytest.mark.parametrize(
     ("theme", "width"),

@@ -8,7 +8,6 @@ from playwright.sync_api import Page, expect
 from sites.models import Site
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
 from tests.sites.told import document, forget_desired
 
@@ -60,4 +59,4 @@ def test_the_card_tells_of_a_freeze_by_itself(stage: Stage, site: Site, sign_in:
     noc.locator("#desired-freeze-reason").fill("a storm is coming")
     noc.locator("#desired-freezing").get_by_role("button", name="Freeze").click()
     for page in (noc, viewer):
-        expect(page.locator("#desired .idstate", has_text="Frozen")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#desired .idstate", has_text="Frozen")).to_be_visible()

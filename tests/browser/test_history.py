@@ -6,7 +6,6 @@ from playwright.sync_api import expect
 from sites.models import SiteState, StateInterval
 from tests.browser.conftest import SignIn
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
 from tests.flows.system import wait_for
 
@@ -45,6 +44,6 @@ def test_a_cut_is_on_the_time_line_with_what_was_thought_before(stage: Stage, si
         page.get_by_role("link", name="24 h").click()
         expect(page.get_by_role("heading", name="Last 24 h")).to_be_visible()
         page.get_by_role("link", name="Journal", exact=True).click()
-        expect(page.get_by_role("heading", name="Journal", exact=True, level=1)).to_be_visible(timeout=WAIT_MS)
+        expect(page.get_by_role("heading", name="Journal", exact=True, level=1)).to_be_visible()
         assert serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

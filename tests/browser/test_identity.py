@@ -13,7 +13,6 @@ from sites.models import Site, SiteTenure
 from sites.services.sites import create_site
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import serious
 from tests.conftest import TEST, everything
 from tests.sites.identities import certificate, forget_identity, freeze_row, keys
@@ -70,13 +69,13 @@ def test_two_operators_see_the_same_waiting_room(stage: Stage, newcomer: Site, s
         page.goto("/sites/waiting/")
         expect(page.locator("#waiting")).to_contain_text("<b>edge</b>")
         expect(page.locator("#nav-waiting")).to_have_text("1")
-        expect(page.locator("html")).to_have_attribute("data-link", "live", timeout=WAIT_MS)
+        expect(page.locator("html")).to_have_attribute("data-link", "live")
     noc.get_by_role("button", name="Accept").click()  # without the tick the browser does not send it
     expect(noc.locator("#waiting")).to_contain_text("<b>edge</b>")
     noc.get_by_label("I compared the fingerprint").check()
     noc.get_by_role("button", name="Accept").click()
     for page in (noc, admin):
-        expect(page.get_by_text("Nobody waits")).to_be_visible(timeout=WAIT_MS)
+        expect(page.get_by_text("Nobody waits")).to_be_visible()
         expect(page.locator("#nav-waiting")).to_be_hidden()
 
 

@@ -9,7 +9,6 @@ from fleet.people.services import make_user
 from slas.services.deriving import derive_due
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage, slow_passwords
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import PASSWORD, TEST
 from tests.database import OWNER, rows, truncate
@@ -55,11 +54,11 @@ def tab_to(page: Page, name: str) -> None:
 def test_at_night_it_is_taken_and_spoken_of_by_keyboard(outage: int, sign_in: SignIn) -> None:
     page = sign_in("noc")
     row = page.locator("#attention [data-site=north-0]")
-    expect(row).to_be_visible(timeout=WAIT_MS)
+    expect(row).to_be_visible()
     page.keyboard.press("j")
     expect(page.locator("#att-north-0")).to_be_focused()
     page.keyboard.press("a")
-    expect(row.locator(".owner")).to_contain_text("noc", timeout=WAIT_MS)
+    expect(row.locator(".owner")).to_contain_text("noc")
     expect(page.locator("#att-north-0")).to_be_focused()
     page.keyboard.press("o")
     page.wait_for_url(f"**/slas/outages/{outage}/")
@@ -74,7 +73,7 @@ def test_at_night_it_is_taken_and_spoken_of_by_keyboard(outage: int, sign_in: Si
 def test_what_is_pressed_the_moment_the_list_is_drawn_anew_is_heard(outage: int, sign_in: SignIn) -> None:
     page = sign_in("noc")
     row = page.locator("#attention [data-site=north-0]")
-    expect(row).to_be_visible(timeout=WAIT_MS)
+    expect(row).to_be_visible()
     page.locator("#att-north-0").focus()
     # A page that is left for a new one, as a form's own submission does, would lose this.
     page.evaluate(
@@ -86,7 +85,7 @@ def test_what_is_pressed_the_moment_the_list_is_drawn_anew_is_heard(outage: int,
           window.htmx.trigger(document.body, "changed");
         }"""
     )
-    expect(row.locator(".owner")).to_contain_text("noc", timeout=WAIT_MS)
+    expect(row.locator(".owner")).to_contain_text("noc")
     expect(page.locator("#att-north-0")).to_be_focused()
     assert page.evaluate("window.stays")
 
@@ -107,7 +106,7 @@ def test_a_provider_disputes_and_a_manager_accepts(stage: Stage, outage: int, si
     expect(page.get_by_text("cut.txt").first).to_be_visible()
     where = page.url
     page = sign_in("meg")
-    expect(page.locator("#attention")).to_contain_text("Dispute on Oslo Depot", timeout=WAIT_MS)
+    expect(page.locator("#attention")).to_contain_text("Dispute on Oslo Depot")
     page.goto(where)
     page.locator("#id_reason").fill("The photo shows it.")
     page.locator("#accept").click()

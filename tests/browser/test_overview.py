@@ -13,7 +13,6 @@ from tests.flows.system import wait_for
 
 pytestmark = pytest.mark.browser
 ALL = {name for name, *_ in (*NORTH, *SOUTH)}
-WAIT_MS = 20_000
 STALE_MS = 5_500  # the page promises 5 s; the rest is for seeing it
 # A connection that is held back is silent, and would be dropped: let nobody look whether it is.
 NEVER_STALE = """
@@ -24,7 +23,7 @@ NEVER_STALE = """
 
 def open_map(page: Page, query: str = "") -> None:
     page.goto(f"/{query}")
-    page.wait_for_selector("[data-map][data-drawn]", timeout=WAIT_MS)
+    page.wait_for_selector("[data-map][data-drawn]")
 
 
 def figure(page: Page, kind: str) -> Any:
@@ -52,23 +51,23 @@ def click_marker(page: Page, slug: str) -> None:
 def test_a_failure_turns_marker_and_figures_without_reload(stage: Stage, sign_in: SignIn) -> None:
     page = sign_in("noc")
     open_map(page)
-    expect(figure(page, "up")).to_have_text("7", timeout=WAIT_MS)
+    expect(figure(page, "up")).to_have_text("7")
     wait_for(lambda: drawn(page) == dict.fromkeys(ALL, "up"), what="all markers")
     page.evaluate("window.untouched = true")
 
     stage.fail("down", stage.sites["Oslo Depot"])
-    expect(figure(page, "down")).to_have_text("1", timeout=WAIT_MS)
+    expect(figure(page, "down")).to_have_text("1")
     expect(figure(page, "up")).to_have_text("6")
     wait_for(lambda: drawn(page)["Oslo Depot"] == "down", what="the marker to turn")
-    expect(page.locator("#attention [data-site=north-0]")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#attention [data-site=north-0]")).to_be_visible()
 
     stage.fail("dark", stage.sites["Madrid Plant"])
-    expect(figure(page, "unreachable")).to_have_text("1", timeout=WAIT_MS)
+    expect(figure(page, "unreachable")).to_have_text("1")
     wait_for(lambda: drawn(page)["Madrid Plant"] == "unreachable", what="the marker to turn")
 
     stage.settle()
-    expect(figure(page, "up")).to_have_text("7", timeout=WAIT_MS)
-    expect(page.locator("#attention .empty")).to_be_visible(timeout=WAIT_MS)
+    expect(figure(page, "up")).to_have_text("7")
+    expect(page.locator("#attention .empty")).to_be_visible()
     assert page.evaluate("window.untouched")
 
 
@@ -95,8 +94,8 @@ def test_taking_a_sites_trouble_shows_who_has_it(stage: Stage, sign_in: SignIn) 
     open_map(page)
     stage.fail("degraded", stage.sites["Łódź Plant"])
     row = page.locator("#attention [data-site=south-6]")
-    row.get_by_role("button", name="Take").click(timeout=WAIT_MS)
-    expect(row.locator(".owner")).to_have_text("noc", timeout=WAIT_MS)
+    row.get_by_role("button", name="Take").click()
+    expect(row.locator(".owner")).to_have_text("noc")
     expect(page.locator("[data-toasts]")).to_contain_text("You took Łódź Plant.")
     stage.settle()
 
@@ -111,7 +110,7 @@ def test_filters_live_in_the_url_and_survive_a_reload(sign_in: SignIn) -> None:
     expect(figure(page, "up")).to_have_text("1")
 
     page.reload()
-    page.wait_for_selector("[data-map][data-drawn]", timeout=WAIT_MS)
+    page.wait_for_selector("[data-map][data-drawn]")
     wait_for(lambda: set(drawn(page)) == {"Athens Shop"}, what="the same map after the reload")
     assert page.input_value("[data-filters] [name=region]") == "South"
     page.get_by_role("link", name="Clear").click()
@@ -140,7 +139,7 @@ def test_a_provider_sees_its_own_sites_and_nothing_else(stage: Stage, sign_in: S
     expect(figure(page, "up")).to_have_text(str(len(own)))
 
     stage.fail("down", stage.sites["Madrid Plant"], stage.sites["Oslo Depot"])
-    expect(figure(page, "down")).to_have_text("1", timeout=WAIT_MS)
+    expect(figure(page, "down")).to_have_text("1")
     stage.wait_for_state("Madrid Plant", "down")
     page.wait_for_timeout(1500)
     ids = {row[0] for frame in frames if frame["t"] == "d" for row in frame["d"]}
@@ -162,7 +161,7 @@ def test_a_provider_sees_its_own_sites_and_nothing_else(stage: Stage, sign_in: S
 def test_a_silent_connection_shows_within_five_seconds_and_catches_up(stage: Stage, sign_in: SignIn) -> None:
     page = sign_in("noc")
     open_map(page)
-    page.wait_for_function("document.documentElement.dataset.link === 'live'")
+    page.wait_for_selector("html[data-link=live]")
     stage.freeze_web()
     try:
         started = time.monotonic()
@@ -172,8 +171,8 @@ def test_a_silent_connection_shows_within_five_seconds_and_catches_up(stage: Sta
         stage.wait_for_state("Oslo Depot", "down")
     finally:
         stage.thaw_web()
-    expect(page.locator("[data-stale-bar]")).to_be_hidden(timeout=WAIT_MS)
-    expect(figure(page, "down")).to_have_text("1", timeout=WAIT_MS)
+    expect(page.locator("[data-stale-bar]")).to_be_hidden()
+    expect(figure(page, "down")).to_have_text("1")
     stage.settle()
 
 
@@ -185,9 +184,9 @@ def test_what_happens_between_the_drawing_of_a_page_and_its_connection_is_shown(
         page.add_init_script(NEVER_STALE)
     overview, site = pages
     open_map(overview)
-    expect(figure(overview, "up")).to_have_text("7", timeout=WAIT_MS)
+    expect(figure(overview, "up")).to_have_text("7")
     site.goto("/sites/north-0/")
-    expect(site.locator("#site-live .state").first).to_have_text("Up", timeout=WAIT_MS)
+    expect(site.locator("#site-live .state").first).to_have_text("Up")
     try:
         stage.fail("down", stage.sites["Oslo Depot"])
         stage.wait_for_state("Oslo Depot", "down")
@@ -195,8 +194,8 @@ def test_what_happens_between_the_drawing_of_a_page_and_its_connection_is_shown(
         assert figure(overview, "up").inner_text() == "7"
         for connection in held:
             connection.connect_to_server()
-        expect(figure(overview, "down")).to_have_text("1", timeout=WAIT_MS)
-        expect(site.locator("#site-live .state").first).to_have_text("Down", timeout=WAIT_MS)
+        expect(figure(overview, "down")).to_have_text("1")
+        expect(site.locator("#site-live .state").first).to_have_text("Down")
     finally:
         stage.settle()
 
@@ -213,8 +212,8 @@ def test_what_is_said_of_a_part_while_it_is_fetched_is_shown(stage: Stage, sign_
     page = sign_in("noc")
     page.goto("/sites/north-0/")
     state = page.locator("#site-live .state").first
-    expect(state).to_have_text("Up", timeout=WAIT_MS)
-    page.wait_for_function("document.documentElement.dataset.link === 'live'")
+    expect(state).to_have_text("Up")
+    page.wait_for_selector("html[data-link=live]")
     time.sleep(1.5)  # What the new connection caught up with is fetched by now.
     page.route("**/sites/north-0/?range=*", hold_the_first)
     try:
@@ -225,7 +224,7 @@ def test_what_is_said_of_a_part_while_it_is_fetched_is_shown(stage: Stage, sign_
         page.wait_for_timeout(1500)
         (route, response) = held[0]
         route.fulfill(response=response)
-        expect(state).to_have_text("Down", timeout=WAIT_MS)
+        expect(state).to_have_text("Down")
     finally:
         stage.settle()
 
@@ -243,14 +242,14 @@ def test_a_part_that_could_not_be_fetched_is_fetched_again(stage: Stage, sign_in
     page = sign_in("noc", fails=True)
     page.goto("/sites/north-0/")
     state = page.locator("#site-live .state").first
-    expect(state).to_have_text("Up", timeout=WAIT_MS)
-    page.wait_for_function("document.documentElement.dataset.link === 'live'")
+    expect(state).to_have_text("Up")
+    page.wait_for_selector("html[data-link=live]")
     time.sleep(1.5)
     page.route("**/sites/north-0/?range=*", fail_the_first)
     try:
         stage.fail("down", stage.sites["Oslo Depot"])
         stage.wait_for_state("Oslo Depot", "down")
-        expect(state).to_have_text("Down", timeout=WAIT_MS)
+        expect(state).to_have_text("Down")
         assert failed
     finally:
         stage.settle()

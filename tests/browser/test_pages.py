@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 from fleet.stack.state import ROOT
 from tests.browser.conftest import SignIn
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.browser
@@ -118,7 +117,7 @@ def test_keys_search_and_go(sign_in: SignIn) -> None:
     page = sign_in("noc")
     page.keyboard.press("/")
     page.keyboard.type("athens")
-    expect(page.locator("#palette [role=option]")).to_have_count(1, timeout=WAIT_MS)
+    expect(page.locator("#palette [role=option]")).to_have_count(1)
     page.keyboard.press("Enter")
     page.wait_for_url("**/sites/south-5/")
     page.keyboard.press("g")
@@ -147,7 +146,7 @@ def test_the_list_sorts_filters_and_keeps_its_url(sign_in: SignIn) -> None:
     rows = page.locator("#sites tbody [data-row-link]")
     expect(rows).to_have_count(7)
     page.fill("#filter-q", "depot")
-    expect(rows).to_have_count(2, timeout=WAIT_MS)
+    expect(rows).to_have_count(2)
     assert "q=depot" in page.url
     page.get_by_role("link", name="Site", exact=True).click()
     expect(rows.first).to_have_text("Tromsø Depot")
@@ -162,15 +161,15 @@ def test_a_state_changes_in_its_row(stage: Stage, sign_in: SignIn) -> None:
     cell = page.locator(f"[data-site-id='{stage.sites['Helsinki Shop'].pk}'] [data-state-cell]")
     expect(cell).to_have_text("Up")
     stage.fail("down", stage.sites["Helsinki Shop"])
-    expect(cell).to_have_text("Down", timeout=WAIT_MS)
+    expect(cell).to_have_text("Down")
     stage.heal(stage.sites["Helsinki Shop"])
-    expect(cell).to_have_text("Up", timeout=WAIT_MS)
+    expect(cell).to_have_text("Up")
 
 
 def test_charts_are_drawn_and_share_a_zoom(sign_in: SignIn) -> None:
     page = sign_in("noc")
     page.goto("/sites/north-0/?range=1h")
-    expect(page.locator(".uplot")).not_to_have_count(0, timeout=WAIT_MS)
+    expect(page.locator(".uplot")).not_to_have_count(0)
     assert page.locator(".uplot").count() >= 5
     page.locator(".u-over").first.scroll_into_view_if_needed()
     over = page.locator(".u-over").first.bounding_box()
@@ -186,7 +185,7 @@ def test_a_place_fills_in_where_it_is(sign_in: SignIn) -> None:
     page = sign_in("noc")
     page.goto("/sites/new/")
     page.locator("#id_place").press_sequentially("Lju")
-    page.get_by_role("button", name="Ljubljana").click(timeout=WAIT_MS)
+    page.get_by_role("button", name="Ljubljana").click()
     assert page.input_value("#id_time_zone") == "Europe/Ljubljana"
     assert page.input_value("#id_country") == "SI"
     assert abs(float(page.input_value("#id_lat")) - 46.05) < 0.1
@@ -211,10 +210,10 @@ def test_everything_needed_works_without_javascript(stage: Stage, chromium: Brow
 def test_the_wall_lives(stage: Stage, sign_in: SignIn) -> None:
     page = sign_in("noc")
     page.goto("/wall/")
-    page.wait_for_selector("[data-wall][data-ready]", timeout=WAIT_MS)
-    expect(page.locator("[data-figure=up] b")).to_have_text("7", timeout=WAIT_MS)
+    page.wait_for_selector("[data-wall][data-ready]")
+    expect(page.locator("[data-figure=up] b")).to_have_text("7")
     stage.fail("down", stage.sites["Oslo Depot"])
-    expect(page.locator("#attention")).to_contain_text("Oslo Depot", timeout=WAIT_MS)
-    expect(page.locator("[data-wall-news]")).to_contain_text("Oslo Depot is down", timeout=WAIT_MS)
+    expect(page.locator("#attention")).to_contain_text("Oslo Depot")
+    expect(page.locator("[data-wall-news]")).to_contain_text("Oslo Depot is down")
     stage.heal(stage.sites["Oslo Depot"])
-    expect(page.locator("#attention .empty")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#attention .empty")).to_be_visible()

@@ -13,7 +13,6 @@ from fleet.rollouts.services import control, holds
 from sites.models import Provider
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import PASSWORD, TEST, everything
 from tests.database import truncate
@@ -114,7 +113,7 @@ def _approved(stage: Stage) -> None:
 @pytest.mark.usefixtures("standards")
 def test_sites_are_picked_on_the_map_with_a_line_around_them(sign_in: SignIn) -> None:
     page = sign_in("noc")
-    page.wait_for_selector("[data-map][data-drawn]", timeout=WAIT_MS * 3)
+    page.wait_for_selector("[data-map][data-drawn]", timeout=60_000)
     page.locator("[data-lasso]").click()
     box = page.locator("[data-lasso-layer]").bounding_box()
     assert box is not None

@@ -17,7 +17,6 @@ from fleet.rollouts.services import planning
 from sites.services.desired import apply
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import TEST, everything
 from tests.database import truncate
@@ -119,24 +118,24 @@ def test_from_the_plan_to_the_rollback_by_clicking(stage: Stage, rollout: Rollou
     noc.get_by_role("link", name="winter").click()
     press(noc, "submit")
     boss.goto("/")
-    expect(boss.locator("#att-rollout-1")).to_be_visible(timeout=WAIT_MS)
+    expect(boss.locator("#att-rollout-1")).to_be_visible()
     boss.locator("#att-rollout-1").click()
     assert noc.locator("#do-approve").count() == 0
     press(boss, "approve", reason="go on")
     expect(noc.locator("#do-start")).to_be_visible(timeout=LONG_MS)
     press(noc, "start")
-    expect(boss.locator(".rollsays")).to_contain_text("Wave 1 of 2, Canaries, is open", timeout=WAIT_MS)
+    expect(boss.locator(".rollsays")).to_contain_text("Wave 1 of 2, Canaries, is open")
     expect(boss.locator("#wave-0 .legendline")).to_contain_text("2 soaking", timeout=LONG_MS)
     press(noc, "freeze", reason="the tills ring")
-    expect(boss.locator(".rollsays")).to_contain_text("Somebody froze it", timeout=WAIT_MS)
+    expect(boss.locator(".rollsays")).to_contain_text("Somebody froze it")
     expect(boss.locator(".rollsays")).to_contain_text("the tills ring")
     press(noc, "resume")
-    expect(boss.locator(".rollsays .state")).to_contain_text("Running", timeout=WAIT_MS)
+    expect(boss.locator(".rollsays .state")).to_contain_text("Running")
     press(noc, "abort", reason="never mind")
-    expect(boss.locator(".rollsays .state")).to_contain_text("Abort", timeout=WAIT_MS)
+    expect(boss.locator(".rollsays .state")).to_contain_text("Abort")
     press(noc, "roll_back", reason="as it was")
     wait_for(lambda: state_of(stage) == "rolled_back", 90, what="the rollback to be done")
-    expect(boss.locator(".rollsays .state")).to_contain_text("Rolled back", timeout=WAIT_MS)
+    expect(boss.locator(".rollsays .state")).to_contain_text("Rolled back")
     expect(boss.locator("#wave-0 .legendline")).to_contain_text("2 back")
 
 
@@ -154,11 +153,10 @@ def test_cells_change_by_themselves_and_are_reached_by_keyboard(
 ) -> None:
     page = sign_in("north")
     page.goto("/rollouts/1/")
-    expect(page.locator("[data-cells]")).to_have_attribute("data-drawn", "4", timeout=WAIT_MS)
+    expect(page.locator("[data-cells]")).to_have_attribute("data-drawn", "4")
     before = pixels(page)
     started(stage, rollout, sign_in)
-    changed = "before => document.querySelector('#cells-0 canvas').toDataURL() !== before"
-    page.wait_for_function(changed, arg=before, timeout=LONG_MS)
+    wait_for(lambda: pixels(page) != before, what="the cells to be drawn anew")
     box = page.locator("#cells-0")
     box.focus()
     box.press("ArrowRight")
@@ -236,9 +234,9 @@ def test_ten_thousand_cells_are_drawn_at_once_and_changed_one_by_one(sign_in: Si
     page = sign_in("admin")
     page.route("**/cells.json*", _cells)
     page.goto("/rollouts/1/", wait_until="commit")
-    page.wait_for_selector(f"[data-drawn='{MANY}']", timeout=WAIT_MS)
+    page.wait_for_selector(f"[data-drawn='{MANY}']")
     painted_ms = page.evaluate("performance.now()")
-    page.wait_for_selector("html[data-link=live]", timeout=WAIT_MS)
+    page.wait_for_selector("html[data-link=live]")
     page.wait_for_timeout(1000)  # what was missed until then is asked for
     changed_ms = page.evaluate(_HINTED)
     record_property("painted ms", round(painted_ms))

@@ -26,7 +26,6 @@ from slas.services.upkeep import request_window
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.reported import keep_report
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.conftest import everything
 from tests.database import truncate
@@ -138,7 +137,7 @@ def test_signed_files_show_by_themselves_and_are_downloaded(
     page.get_by_role("link", name="PDF, evidence").click()
     for kind, begin in (("pdf", b"%PDF-"), ("bundle", b'{"payload":')):
         link = page.locator(f"#file-north-{kind}")
-        expect(link).to_be_visible(timeout=WAIT_MS)
+        expect(link).to_be_visible()
         with page.expect_download() as found:
             link.click()
         assert found.value.path().read_bytes().startswith(begin)
@@ -163,10 +162,10 @@ def test_a_contract_is_made_in_the_form_and_a_fault_shows_at_its_field_while_one
         page.locator("#fault-segments-0-objectives-0-target"),
     )
     target.fill("100")
-    expect(fault).not_to_be_empty(timeout=WAIT_MS)
+    expect(fault).not_to_be_empty()
     expect(page.locator("#contract-says")).to_contain_text("1 thing to mend.")
     target.fill("99.9")
-    expect(page.locator("#contract-says")).to_contain_text("This can be agreed on.", timeout=WAIT_MS)
+    expect(page.locator("#contract-says")).to_contain_text("This can be agreed on.")
     expect(fault).to_be_empty()
     page.locator("#id_reason").fill("agreed in a meeting")
     page.locator("#contract-save").click()
@@ -184,10 +183,10 @@ def test_a_provider_asks_for_maintenance_and_a_manager_approves_it(sign_in: Sign
     page.locator("#id_begins").fill(f"{NOW + timedelta(hours=9):%Y-%m-%dT%H:%M}")
     page.locator("#id_ends").fill(f"{NOW + timedelta(hours=10):%Y-%m-%dT%H:%M}")
     page.locator("#id_sites").fill("north-1")
-    expect(page.locator("#effects")).to_contain_text("It counts only if whoever approves it says why.", timeout=WAIT_MS)
+    expect(page.locator("#effects")).to_contain_text("It counts only if whoever approves it says why.")
     page.locator("#id_begins").fill(f"{BEGINS:%Y-%m-%dT%H:%M}")
     page.locator("#id_ends").fill(f"{BEGINS + timedelta(hours=1):%Y-%m-%dT%H:%M}")
-    expect(page.locator("#effects")).not_to_contain_text("It counts only if", timeout=WAIT_MS)
+    expect(page.locator("#effects")).not_to_contain_text("It counts only if")
     page.locator("#window-send").click()
     expect(page.get_by_text("Asked for; the other side answers.")).to_be_visible()
     assert page.locator("#window-approve").count() == 0
@@ -217,7 +216,7 @@ def test_trends_are_drawn_where_they_are_fetched_and_again_in_another_theme(sign
     page = sign_in("admin")
     page.goto("/slas/contracts/shops/")
     canvases = page.locator("#trends [data-trend] canvas")
-    expect(canvases).to_have_count(4, timeout=WAIT_MS)
+    expect(canvases).to_have_count(4)
     expect(page.locator("[data-trend-reading]").first).to_contain_text("99.50 % promised")
     page.evaluate("document.dispatchEvent(new Event('theme:change'))")
     expect(canvases).to_have_count(4)
@@ -226,7 +225,7 @@ def test_trends_are_drawn_where_they_are_fetched_and_again_in_another_theme(sign
     table.locator("summary").click()
     expect(table.locator("td", has_text="99.50 %").first).to_be_visible()
     page.goto("/slas/?provider=north&provider=south")
-    expect(page.locator("#trends [data-trend] canvas").first).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#trends [data-trend] canvas").first).to_be_visible()
 
 
 @pytest.mark.usefixtures("promised")

@@ -9,7 +9,6 @@ from agent.backends.catalogue import make_component
 from fleet.standards.services.judging import judge_all
 from tests.browser.conftest import LOOKS, SignIn
 from tests.browser.stage import Stage
-from tests.browser.test_overview import WAIT_MS
 from tests.browser.test_pages import look_at
 from tests.database import OWNER, rows, truncate
 from tests.fleet.standards.factories import make_ring, make_standard
@@ -79,17 +78,17 @@ def test_from_the_form_over_publishing_to_the_ring(sign_in: SignIn) -> None:
 def test_drift_shows_by_itself_on_the_page_and_on_the_sites_card(sign_in: SignIn, stage: Stage) -> None:
     page: Page = sign_in("noc")
     page.goto("/compliance/?state=all")
-    expect(page.locator(".sharechart canvas")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator(".sharechart canvas")).to_be_visible()
     row = page.locator("tr", has_text="Oslo Depot").first
     before = row.locator(".state").inner_text()
     stage.judge("down", stage.sites["Oslo Depot"])
     card: Page = sign_in("noc")
     card.goto("/sites/north-0/")
-    expect(card.locator("#site-compliance")).to_contain_text("exited", timeout=WAIT_MS)
-    expect(row).to_contain_text("exited", timeout=WAIT_MS)
+    expect(card.locator("#site-compliance")).to_contain_text("exited")
+    expect(row).to_contain_text("exited")
     stage.settle()
-    expect(row).not_to_contain_text("exited", timeout=WAIT_MS)
-    expect(row.locator(".state")).to_have_text(before, timeout=WAIT_MS)
+    expect(row).not_to_contain_text("exited")
+    expect(row.locator(".state")).to_have_text(before)
 
 
 @pytest.mark.usefixtures("standards")
