@@ -69,7 +69,11 @@ def present_keys(request: EnrolRequest, *, remote: str) -> Presented:
     _check_proofs(request)
     with scope(GATEWAY):
         token = JoinToken.objects.filter(mac=token_mac(request.secret)).first()
-        site = Site.objects.select_for_update().filter(pk=token.site_id, uuid=request.site).first() if token else None
+        site = (
+            Site.objects.select_for_update(no_key=True).filter(pk=token.site_id, uuid=request.site).first()
+            if token
+            else None
+        )
         if token is None or site is None:
             raise EnrolmentRefused("unknown_token", "This join string is not known here, or not for this site.")
         _check_life(site)
@@ -133,7 +137,7 @@ def renewable(request: RenewRequest) -> int:
     Raises EnrolmentRefused: nothing accepted, revoked, frozen, a wrong proof, away for more than RENEW_WITHIN.
     """
     with scope(GATEWAY):
-        site = Site.objects.select_for_update().filter(uuid=request.site).first()
+        site = Site.objects.select_for_update(no_key=True).filter(uuid=request.site).first()
         if site is None:
             raise EnrolmentRefused("not_enrolled", "This site is not known here.")
         _check_life(site)

@@ -180,7 +180,7 @@ def thaw(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
 # ------------------------------------------------------------------------------------------------------------
 def _lock(site: Site) -> Site:
     """The site's row, locked. Raises NotFound for one beyond the open scope, like every door to it."""
-    locked = Site.objects.select_for_update().filter(pk=site.pk).first()
+    locked = Site.objects.select_for_update(no_key=True).filter(pk=site.pk).first()
     if locked is None:
         raise NotFound("There is no such site, or it is not yours to see.")
     return locked

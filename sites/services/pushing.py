@@ -35,7 +35,7 @@ def confirm_name(site_id: int, name: str) -> None:
     Changes nothing when no certificate of that provider was ever offered.
     """
     with scope(RENEWAL):
-        site = Site.objects.select_for_update().get(pk=site_id)
+        site = Site.objects.select_for_update(no_key=True).get(pk=site_id)
         newest = (
             SiteCertificate.objects.filter(
                 site=site, provider_id=site.provider_id, tls_pin=site.tls_pin, revoked_at=None, route=ROUTE

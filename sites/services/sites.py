@@ -85,7 +85,7 @@ def update_site(*, actor: Scope, rights: Rights, site: Site, values: Mapping[str
     Raises Invalid, NotAllowed (also when the change would put the site beyond the viewer's reach), Conflict.
     """
     with scope(actor):
-        before_site = Site.objects.select_for_update().get(pk=site.pk)
+        before_site = _lock(site)
         allow(rights, "site.change", before_site)
         before = snapshot(before_site)
         changed = _editable(values)
@@ -116,7 +116,7 @@ def change_life(*, actor: Scope, rights: Rights, site: Site, life: str) -> Site:
     Raises Conflict for a change that LIFE_CHANGES does not know, NotAllowed.
     """
     with scope(actor):
-        locked = Site.objects.select_for_update().get(pk=site.pk)
+        locked = _lock(site)
         allow(rights, "site.change", locked)
         if (locked.life, life) not in LIFE_CHANGES:
             raise Conflict(f"A {locked.life} site cannot become {life}.")
@@ -280,6 +280,17 @@ def _begin_polling(sites: Sequence[Site], now: datetime) -> None:
     )
 
 
+def _lock(site: Site) -> Site:
+    """The site's row as it stands, locked with its state.
+
+    A poll that is recorded locks the state, then writes facts, which refer to the site: so the site's key is not
+    locked before the state is held, nor any fact. Otherwise each could wait for the other.
+    """
+    locked = Site.objects.select_for_update(no_key=True).get(pk=site.pk)
+    SiteState.objects.select_for_update(no_key=True).filter(site=site).first()
+    return locked
+
+
 def _close_open_facts(site: Site, now: datetime, evidence: dict[str, Any]) -> list[StateInterval]:
     """Close what is open of the site at `now`. Returns the intervals that were open."""
     closed: list[StateInterval] = []
@@ -296,8 +307,6 @@ def _hand_over(site: Site, now: datetime) -> None:
 
     The old provider keeps its evidence; the new one does not read another's history.
     """
-    # A poll that is recorded locks the state before the facts: the other way round each could wait for the other.
-    SiteState.objects.select_for_update().filter(site=site).first()
     evidence = {"hand_over": now.isoformat()}
     outage = Outage.objects.filter(site=site, valid_to=None, superseded_at=None).first()
     span = ComponentSpan.objects.filter(site=site, valid_to=None, superseded_at=None).first()

@@ -23,6 +23,7 @@ from sites.models import (
 from sites.services.providers import save_provider
 from sites.services.reports import record_reports
 from sites.services.sites import acknowledge, change_life, create_site, create_sites, poll_now, update_site
+from sites.states import Life
 from tests.conftest import TEST, everything
 from tests.database import OWNER, rows
 from tests.flows.system import wait_for
@@ -171,26 +172,38 @@ def test_hand_over_splits_every_open_fact_at_one_instant(make_site: Any, make_pr
     assert owned(PollSchedule).get(site=site).provider_id == new.pk
 
 
-def test_a_hand_over_holds_no_fact_while_a_poll_that_is_recorded_holds_the_state(
-    make_site: Any, make_provider: Any
+@pytest.mark.parametrize("change", ["hand-over", "hand-over and slug", "slug", "retire"])
+def test_a_change_holds_neither_facts_nor_the_sites_key_while_a_poll_that_is_recorded_holds_the_state(
+    make_site: Any, make_provider: Any, change: str
 ) -> None:
     site, after = make_site(), make_provider()
+    values: dict[str, Any] = {"provider_id": after.pk} if "hand-over" in change else {}
+    values |= {"slug": "other"} if "slug" in change else {}
 
-    def hand_over() -> None:
-        update_site(actor=TEST, rights=everything(), site=site, values={"provider_id": after.pk})
+    def do_it() -> None:
+        if values:
+            update_site(actor=TEST, rights=everything(), site=site, values=values)
+        else:
+            change_life(actor=TEST, rights=everything(), site=site, life=Life.RETIRED)
         connections["default"].close()
 
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     other = ThreadPoolExecutor(1)
     with scope(TEST):
         SiteState.objects.select_for_update().get(site=site)  # as record_reports() does first
-        handed = other.submit(hand_over)
-        wait_for(lambda: rows(waits, using=OWNER) == [(1,)], 20, what="the hand-over to wait")
+        done = other.submit(do_it)
+        wait_for(lambda: rows(waits, using=OWNER) == [(1,)], 20, what="the change to wait")
         found = StateInterval.objects.select_for_update(nowait=True).filter(site=site, valid_to=None)
         assert len(found) >= 1
-    handed.result(timeout=20)
+        Outage.objects.create(
+            site=site, provider_id=site.provider_id, valid_from=timezone.now(), source="report", evidence={}
+        )
+    done.result(timeout=20)
     other.shutdown()
-    assert owned(SiteState).get(site=site).provider_id == after.pk
+    changed = owned(Site).get(pk=site.pk)
+    assert changed.provider_id == values.get("provider_id", site.provider_id)
+    assert changed.slug == values.get("slug", site.slug)
+    assert changed.life == ("active" if values else "retired")
 
 
 def test_after_a_hand_over_each_provider_reads_its_own_tenure_only(
