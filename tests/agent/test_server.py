@@ -168,7 +168,7 @@ class TestBounds:
         begin_s = asyncio.get_running_loop().time()
         got = await served.talk(b"GET /v1/report HTTP/1.1\r\n\r\n")
         assert got.startswith(b"HTTP/1.1 200 OK")
-        assert 0.4 < asyncio.get_running_loop().time() - begin_s < 2
+        assert 0.4 < asyncio.get_running_loop().time() - begin_s < 20
         await served.server.close()
 
     async def test_a_client_that_does_not_read_is_neither_buffered_for_nor_kept(self) -> None:

@@ -139,12 +139,12 @@ class TestWire:
 
     def test_loris_sends_a_byte_a_second(self, site: Site) -> None:
         site.fail("loris")
-        with site.client(timeout_s=1.4) as client:
+        with site.client(timeout_s=5) as client:
             client.send()
             begin_s = time.monotonic()
             assert client.sock.recv(100) == b"H"
             assert client.sock.recv(100) == b"T"
-            assert 0.8 < time.monotonic() - begin_s < 1.4
+            assert 0.8 < time.monotonic() - begin_s < 5
 
     def test_loris_is_the_next_time_slow_with_the_body_only(self, site: Site) -> None:
         site.fail("loris")

@@ -80,7 +80,7 @@ def told(stage: Stage) -> Iterator[None]:
     """
     stage.start_worker("worker")
     stage.ask(_tell, stage)
-    wait_for(lambda: stage.ask(_are_told), 90, what="two sites to run what they are told")
+    wait_for(lambda: stage.ask(_are_told), what="two sites to run what they are told")
     yield
     stage.end("worker")
     stage.ask(_forget_desired, stage)
@@ -134,7 +134,7 @@ def test_from_the_plan_to_the_rollback_by_clicking(stage: Stage, rollout: Rollou
     press(noc, "abort", reason="never mind")
     expect(boss.locator(".rollsays .state")).to_contain_text("Abort")
     press(noc, "roll_back", reason="as it was")
-    wait_for(lambda: state_of(stage) == "rolled_back", 90, what="the rollback to be done")
+    wait_for(lambda: state_of(stage) == "rolled_back", what="the rollback to be done")
     expect(boss.locator(".rollsays .state")).to_contain_text("Rolled back")
     expect(boss.locator("#wave-0 .legendline")).to_contain_text("2 back")
 

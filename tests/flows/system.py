@@ -41,7 +41,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(ready: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
+def wait_for(ready: Callable[[], Any], seconds: float = 180.0, what: str = "") -> Any:
     """Return the first true value of `ready()`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

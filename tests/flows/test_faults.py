@@ -38,11 +38,11 @@ def polled_again(sites: Sequence[Site], seconds: float = 60) -> None:
 def test_three_hundred_hostile_sites_hold_up_nobody(system: System, make_provider: Make, mode: str) -> None:
     """Rows 11 and 12: half of 600 sites never finish an answer; the others keep their pace, memory stays bounded."""
     sites = system.start_sites(600, provider_id=make_provider().pk, interval_s=5)
-    wait_for(lambda: all_up(sites), 90, "all up")
+    wait_for(lambda: all_up(sites), what="all up")
     bad, good = sites[:300], sites[300:]
     before_mib = system.rss_mib("poller0")
     system.fail(mode, *bad)
-    wait_for(lambda: set(shown(bad)) == {"unknown"}, 120, "hostile sites unknown")
+    wait_for(lambda: set(shown(bad)) == {"unknown"}, what="hostile sites unknown")
     for _ in range(3):
         polled_again(good)
     ids = [site.pk for site in good]
@@ -52,14 +52,14 @@ def test_three_hundred_hostile_sites_hold_up_nobody(system: System, make_provide
     # 300 answers at their bound of 1 MiB may be under way at once; nothing of them stays.
     assert system.rss_mib("poller0") - before_mib < 400
     system.heal(*bad)
-    wait_for(lambda: all_up(sites), 120, "all up again")
+    wait_for(lambda: all_up(sites), what="all up again")
 
 
 def test_processes_killed_at_twenty_random_moments(two_pollers: System, make_provider: Make) -> None:
     """Row 1, for polling: whatever is killed, facts stay true and every site is polled on."""
     system, dice = two_pollers, random.Random(1)
     sites = system.start_sites(200, provider_id=make_provider().pk, interval_s=2)
-    wait_for(lambda: all_up(sites), 60, "all up")
+    wait_for(lambda: all_up(sites), what="all up")
     before = facts()
     for _ in range(20):
         time.sleep(dice.uniform(0.2, 2.0))

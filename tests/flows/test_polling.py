@@ -51,7 +51,7 @@ def test_many_slow_sites_hold_up_nobody(system: System, make_provider: Make) -> 
     slow, good = sites[:20], sites[20:]
     system.fail("loris", *slow)
     ids = [site.pk for site in good]
-    wait_for(lambda: set(shown(slow)) == {"unknown"}, 60, "slow sites unknown")
+    wait_for(lambda: set(shown(slow)) == {"unknown"}, what="slow sites unknown")
     mark = query("SELECT max(at) FROM sample")[0][0]
     wait_for(
         lambda: query("SELECT min(last_good_at) FROM edge_sites_sitestate WHERE site_id = ANY(%s)", ids)[0][0] > mark,

@@ -52,7 +52,7 @@ def test_events_of_a_rollout_arrive_once_and_their_signatures_verify(system: Sys
         row = endpoint(receiver)
         it = Played(make_site, make_person, [1])
         it.do(control.submit)
-        wait_for(delivered, 60, what="both messages")
+        wait_for(delivered, what="both messages")
         time.sleep(3)
         assert sorted(json.loads(body)["type"] for _, _, body in receiver.got) == [
             "rollout.planned",
@@ -71,9 +71,9 @@ def test_a_receiver_that_was_down_hears_it_when_it_is_up(system: System):
     with receiving() as gone:
         row = endpoint(gone)
     webhooks.send_test(actor=TEST, rights=everything(), endpoint=row)
-    wait_for(lambda: query("SELECT 1 FROM rollouts_webhookdelivery WHERE problem <> ''"), 60, what="a failed try")
+    wait_for(lambda: query("SELECT 1 FROM rollouts_webhookdelivery WHERE problem <> ''"), what="a failed try")
     with receiving(gone.port) as back:
-        wait_for(delivered, 60, what="the message")
+        wait_for(delivered, what="the message")
         assert len(back.got) == 1
     ((_, attempts),) = query(STATES)
     assert attempts >= 2
@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_while_it_sends_loses_nothing(system: System):
         receiver.delay_s = 8
         row = endpoint(receiver)
         webhooks.send_test(actor=TEST, rights=everything(), endpoint=row)
-        wait_for(lambda: receiver.got, 60, what="the first try")
+        wait_for(lambda: receiver.got, what="the first try")
         system.kill("worker")
         receiver.delay_s = 0
         assert query(STATES) == [("waiting", 1)]

@@ -127,9 +127,9 @@ def test_the_finish_knows_windows_patience_and_start_rates():
 
 
 def test_a_preview_of_10_000_sites_takes_less_than_2_seconds():
-    begin = time.perf_counter()
+    begin = time.process_time()  # the machine's other work is not the preview's
     found = sites(10_000, zone="Europe/Berlin", download_bytes=1)
     waves, _ = cut(found.values(), [Cut(name="canary", count=20), *(Cut(name=f"{i}", share=0.1) for i in range(9))])
     result = preview(make_plan(waves), found, START)
     assert result.bytes_total == 9_020
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2

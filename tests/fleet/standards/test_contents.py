@@ -148,9 +148,9 @@ def test_a_page_of_aliases_is_refused_at_once():
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
     )
-    began = time.perf_counter()
+    began = time.process_time()
     assert refused(bomb) == "line 1, column 5: anchors and aliases are not taken; write it out"
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
