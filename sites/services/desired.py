@@ -23,13 +23,13 @@ from agent.protocol.desired import (
 )
 from fleet.kit import audit, live
 from fleet.kit.clock import database_now
-from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
+from fleet.kit.errors import Conflict, Invalid, NotAllowed
 from fleet.kit.rows import write_back, write_new
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.drafts import Draft
 from sites.models import Blob, DesiredDocument, Site, SiteDesired
 from sites.selectors.desired import document_of, is_unknown_here, standing_of, was_refused
-from sites.services.sites import allow, object_of
+from sites.services.sites import allow, lock, object_of
 from sites.states import BlobKind, Life
 
 VALID_FOR = timedelta(days=7)
@@ -117,7 +117,7 @@ def apply(
     """
     reason = _reason(reason)
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.apply", locked)
         standing = SiteDesired.objects.filter(site=locked).first()
         if expect is not None and (standing.version if standing else 0) != expect:
@@ -143,7 +143,7 @@ def apply_draft(
     All or nothing. Raises what apply() and put_config() raise; a new configuration needs the right to keep one.
     """
     with scope(actor):
-        allow(rights, "site.apply", _lock(site))
+        allow(rights, "site.apply", lock(site))
         keep_configs(actor=actor, rights=rights, configs=draft.configs)
         return apply(actor=actor, rights=rights, site=site, content=draft.content, reason=reason, expect=expect)
 
@@ -167,7 +167,7 @@ def set_hold(*, actor: Scope, rights: Rights, site: Site, hold: bool, reason: st
     """
     reason = _reason(reason)
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.hold", locked)
         standing = SiteDesired.objects.select_related("document").filter(site=locked).first()
         if standing is None or standing.document is None:
@@ -298,14 +298,6 @@ def _check_blobs(documents: Sequence[tuple[DesiredDocument, Document]]) -> None:
     missing = named - set(Blob.objects.filter(digest__in=named).values_list("digest", flat=True))
     if missing:
         raise Invalid(f"There is no blob {min(missing)} here; put it first.", details={"blobs": sorted(missing)})
-
-
-def _lock(site: Site) -> Site:
-    # Not its key: whoever stores a receipt holds the row of SiteDesired, and refers to the site.
-    locked = Site.objects.select_for_update(no_key=True).filter(pk=site.pk).first()
-    if locked is None:
-        raise NotFound("There is no such site, or it is not yours to see.")
-    return locked
 
 
 def _reason(text: str) -> str:

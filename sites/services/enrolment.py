@@ -69,11 +69,8 @@ def present_keys(request: EnrolRequest, *, remote: str) -> Presented:
     _check_proofs(request)
     with scope(GATEWAY):
         token = JoinToken.objects.filter(mac=token_mac(request.secret)).first()
-        site = (
-            Site.objects.select_for_update(no_key=True).filter(pk=token.site_id, uuid=request.site).first()
-            if token
-            else None
-        )
+        named = Site.objects.select_for_update(no_key=True).filter(uuid=request.site)
+        site = named.filter(pk=token.site_id).first() if token else None
         if token is None or site is None:
             raise EnrolmentRefused("unknown_token", "This join string is not known here, or not for this site.")
         _check_life(site)

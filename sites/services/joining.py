@@ -12,10 +12,10 @@ from django.db.models.functions import Now
 from agent.protocol.identity import Join, write_join
 from fleet.kit import audit, live
 from fleet.kit.clock import database_now
-from fleet.kit.errors import Conflict, Invalid, NotFound
+from fleet.kit.errors import Conflict, Invalid
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.models import JoinToken, PollSchedule, Site, SiteCertificate, SiteIdentity
-from sites.services.sites import allow, object_of
+from sites.services.sites import allow, lock, object_of
 from sites.states import IdentityState, Life
 
 JOIN_HOURS = 24
@@ -69,7 +69,7 @@ def make_join(*, actor: Scope, rights: Rights, site: Site, root_sha256: bytes, p
     `pre_authorised` accepts the first keys that come with it without a person's look. Raises NotAllowed, Conflict.
     """
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.enrol", locked)
         if locked.life == Life.RETIRED:
             raise Conflict("A retired site does not join.")
@@ -89,7 +89,7 @@ def accept(*, actor: Scope, rights: Rights, site: Site, fingerprint: str) -> Sit
     The site gets its certificate when it asks again. Raises NotAllowed, Conflict (nothing waits, other keys, frozen).
     """
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.enrol", locked)
         identity = _waiting(locked)
         if not hmac.compare_digest(identity.fingerprint.encode(), fingerprint.strip().lower().encode()):
@@ -114,7 +114,7 @@ def accept_identity(identity: SiteIdentity, *, by: str, now: datetime) -> None:
 def reject(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
     """Reject the keys that wait; the join string they came with is used up. Raises NotAllowed, Conflict, Invalid."""
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.enrol", locked)
         identity = _waiting(locked)
         _end(identity, IdentityState.REJECTED, by=actor.name, reason=_reason(reason))
@@ -128,7 +128,7 @@ def revoke(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
     The site joins again with a new join string. Raises NotAllowed, Conflict, Invalid.
     """
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.enrol", locked)
         identity = SiteIdentity.objects.filter(site=locked, state=IdentityState.ACCEPTED).first()
         if identity is None:
@@ -148,7 +148,7 @@ def freeze(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
     Raises NotAllowed, Conflict, Invalid.
     """
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.enrol", locked)
         if locked.identity_frozen_at is not None:
             raise Conflict("It is frozen already.")
@@ -166,7 +166,7 @@ def freeze_site(site: Site, reason: str) -> None:
 def thaw(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
     """End a freeze; the live join string is withdrawn, since it may be known to others. Raises NotAllowed, Conflict."""
     with scope(actor):
-        locked = _lock(site)
+        locked = lock(site)
         allow(rights, "site.enrol", locked)
         if locked.identity_frozen_at is None:
             raise Conflict("It is not frozen.")
@@ -178,14 +178,6 @@ def thaw(*, actor: Scope, rights: Rights, site: Site, reason: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------
-def _lock(site: Site) -> Site:
-    """The site's row, locked. Raises NotFound for one beyond the open scope, like every door to it."""
-    locked = Site.objects.select_for_update(no_key=True).filter(pk=site.pk).first()
-    if locked is None:
-        raise NotFound("There is no such site, or it is not yours to see.")
-    return locked
-
-
 def _waiting(site: Site) -> SiteIdentity:
     identity = SiteIdentity.objects.filter(site=site, state=IdentityState.PENDING).first()
     if identity is None:

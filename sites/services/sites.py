@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from fleet.kit import audit, live
-from fleet.kit.errors import Conflict, Invalid, NotAllowed
+from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.tenancy import Rights, Scope, scope
 from sites.models import (
     SHARDS,
@@ -46,6 +46,28 @@ def allow(rights: Rights, action: str, site: Site) -> None:
     """Raise NotAllowed unless the action is the viewer's on this site."""
     if not rights.may_on(action, provider_id=site.provider_id, region=site.region, labels=site.labels):
         raise NotAllowed("Your role does not allow this on this site.")
+
+
+def lock(site: Site) -> Site:
+    """The site's row as it stands, locked, but not its key: who writes a row that refers to the site need not wait.
+
+    Raises NotFound for a site beyond the open scope, like every door to it.
+    """
+    locked = Site.objects.select_for_update(no_key=True).filter(pk=site.pk).first()
+    if locked is None:
+        raise NotFound("There is no such site, or it is not yours to see.")
+    return locked
+
+
+def lock_with_state(site: Site) -> Site:
+    """`lock()`, and its state: before its key or one of its facts changes.
+
+    A poll that is recorded locks the state, then writes facts, which refer to the site: the other way round each could
+    wait for the other.
+    """
+    locked = lock(site)
+    SiteState.objects.select_for_update(no_key=True).filter(site=site).first()
+    return locked
 
 
 def create_site(*, actor: Scope, rights: Rights, values: Mapping[str, Any], life: str = Life.PLANNED) -> Site:
@@ -82,10 +104,10 @@ def create_sites(*, actor: Scope, rights: Rights, rows: Sequence[Mapping[str, An
 def update_site(*, actor: Scope, rights: Rights, site: Site, values: Mapping[str, Any]) -> Site:
     """Change a site. A new provider is a hand-over: open facts end under the old one and begin under the new. Audited.
 
-    Raises Invalid, NotAllowed (also when the change would put the site beyond the viewer's reach), Conflict.
+    Raises NotFound, Invalid, NotAllowed (also when the change would put the site beyond the viewer's reach), Conflict.
     """
     with scope(actor):
-        before_site = _lock(site)
+        before_site = lock_with_state(site)
         allow(rights, "site.change", before_site)
         before = snapshot(before_site)
         changed = _editable(values)
@@ -113,10 +135,10 @@ def update_site(*, actor: Scope, rights: Rights, site: Site, values: Mapping[str
 def change_life(*, actor: Scope, rights: Rights, site: Site, life: str) -> Site:
     """Begin (active) or end (retired) a site's life. A retired site keeps its history and is no longer polled. Audited.
 
-    Raises Conflict for a change that LIFE_CHANGES does not know, NotAllowed.
+    Raises NotFound, NotAllowed, Conflict for a change that LIFE_CHANGES does not know.
     """
     with scope(actor):
-        locked = _lock(site)
+        locked = lock_with_state(site)
         allow(rights, "site.change", locked)
         if (locked.life, life) not in LIFE_CHANGES:
             raise Conflict(f"A {locked.life} site cannot become {life}.")
@@ -278,17 +300,6 @@ def _begin_polling(sites: Sequence[Site], now: datetime) -> None:
         ],
         batch_size=1000,
     )
-
-
-def _lock(site: Site) -> Site:
-    """The site's row as it stands, locked with its state.
-
-    A poll that is recorded locks the state, then writes facts, which refer to the site: so the site's key is not
-    locked before the state is held, nor any fact. Otherwise each could wait for the other.
-    """
-    locked = Site.objects.select_for_update(no_key=True).get(pk=site.pk)
-    SiteState.objects.select_for_update(no_key=True).filter(site=site).first()
-    return locked
 
 
 def _close_open_facts(site: Site, now: datetime, evidence: dict[str, Any]) -> list[StateInterval]:

@@ -7,7 +7,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from fleet.kit.errors import Conflict, Invalid, NotAllowed
+from fleet.kit.errors import Conflict, Invalid, NotAllowed, NotFound
 from fleet.kit.models import AuditEntry
 from fleet.kit.tenancy import Rights, scope
 from sites.models import (
@@ -204,6 +204,18 @@ def test_a_change_holds_neither_facts_nor_the_sites_key_while_a_poll_that_is_rec
     assert changed.provider_id == values.get("provider_id", site.provider_id)
     assert changed.slug == values.get("slug", site.slug)
     assert changed.life == ("active" if values else "retired")
+
+
+def test_a_site_that_was_handed_over_meanwhile_is_not_there_for_its_old_provider(
+    make_site: Any, make_provider: Any, access: Any
+) -> None:
+    site, new = make_site(), make_provider("new")
+    old_scope, rights = access("provider_operator", provider=site.provider)
+    update_site(actor=TEST, rights=everything(), site=site, values={"provider": new})
+    with pytest.raises(NotFound):
+        update_site(actor=old_scope, rights=rights, site=site, values={"notes": "ours"})
+    with pytest.raises(NotFound):
+        change_life(actor=old_scope, rights=rights, site=site, life=Life.RETIRED)
 
 
 def test_after_a_hand_over_each_provider_reads_its_own_tenure_only(
